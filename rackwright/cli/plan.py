@@ -122,12 +122,17 @@ def format_summary(
     labels |= {name: LABELS[outcome] for outcome in LABELS for name in outcomes.get(outcome, ())}
     lines: list[str] = []
     shown: set[str] = set()
+    afterwards: dict[str, dict[str, None]] = {}
+    """Manual work after the creation of resources, with the hosts."""
     for name, label in sorted(labels.items()):
         messages = [text for text in events.messages.get(name, ()) if text not in shown]  # once for a host
         shown.update(messages)
         lines += _resource_lines(name, label, plans.get(name, PlanRecord(name)), messages, steps, diff)
+        for text in plans[name].by_hand if label == "create" and name in plans else ():
+            afterwards.setdefault(text, {})[name.partition("/")[0]] = None
     for text in events.messages.get("", ()):
         lines += text.splitlines()
+    lines += [f"after `up`, by hand on {', '.join(hosts)}: {text}" for text, hosts in afterwards.items()]
     counts = Counter(labels.values()) + Counter(unchanged=len({*events.unchanged} - labels.keys()))
     lines.append(", ".join(f"{number} {label}" for label, number in counts.items()) or "no resources")
     if any(plan.steps for plan in plans.values()) and not steps:
@@ -223,7 +228,7 @@ def _resource_lines(
         yield from _indent(plan.notes)
         yield from _indent(format_step(number, count, text) for number, text in enumerate(plan.steps, start=1))
     yield from _indent(f"destroys {text}" for text in plan.destroys)
-    yield from _indent(f"by hand: {text}" for text in plan.by_hand)
+    yield from _indent(f"by hand: {text}" for text in plan.by_hand if label != "create")
     yield from _indent(messages)
     if diff and plan.changes:
         yield from _indent([plan.changes])

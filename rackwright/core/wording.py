@@ -64,6 +64,20 @@ def format_difference(difference: Difference) -> str:
     )
 
 
+def format_manual(differences: Iterable[Difference]) -> list[str]:
+    """Return the lines about *differences* that need manual work; one line for missing things with the same remedy."""
+    lines: dict[str, None] = {}
+    missing: dict[str, dict[str, None]] = {}
+    for difference in differences:
+        if isinstance(difference.actual, Absent) and difference.remedy and not difference.secret:
+            missing.setdefault(difference.remedy, {})[difference.thing] = None
+        else:
+            lines[format_difference(difference)] = None
+    for remedy, things in missing.items():
+        lines[f"{', '.join(things)} {'is' if len(things) == 1 else 'are'} missing; help: {remedy}"] = None
+    return [*lines]
+
+
 def format_step(number: int, total: int, text: str) -> str:
     """Return the line for a step, the same in the preview and in the log."""
     return f"step {number}/{total}: {text}"
@@ -86,8 +100,8 @@ def _plan_lines(plan: Plan, differences: Iterable[Difference]) -> Iterator[str]:
         yield format_step(number, len(plan.steps), step.text)
         for loss in step.destroys if isinstance(step, Command | Call) else ():
             yield f"    destroys {loss}"
-    for difference in plan.by_hand:
-        yield f"by hand: {format_difference(difference)}"
+    for text in format_manual(plan.by_hand):
+        yield f"by hand: {text}"
 
 
 def format_changes(actual_texts: Mapping[str, str | None], wanted_texts: Mapping[str, str]) -> str:

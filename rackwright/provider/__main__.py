@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
@@ -82,6 +82,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
     from rackwright.provider import consents
     from rackwright.provider.site import Site
     from rackwright.stack import declare, load_stack
+    from rackwright.stack.resource import DeclaredResource
 
     loaded_stack = (
         load_stack(stack, locations.find_project(Path.cwd()) or Path.cwd())
@@ -116,11 +117,16 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         )
 
     @cache
-    def inputs() -> dict[tuple[str, str], dict[str, Any]]:
-        return {(each.token, each.name): each.inputs for each in declare(loaded_stack)}
+    def resources() -> dict[tuple[str, str], DeclaredResource]:
+        return {(each.token, each.name): each for each in declare(loaded_stack)}
 
     def find_inputs(token: str, id: str) -> dict[str, Any] | None:
-        return inputs().get((token, id))
+        found = resources().get((token, id))
+        return found.inputs if found else None
+
+    def find_prerequisites(token: str, id: str) -> Collection[str]:
+        found = resources().get((token, id))
+        return found.after if found else ()
 
     log = open_log(loaded_stack.project, os.environ)
     digests = cache(partial(of_stack, loaded_stack))  # a preview needs none
@@ -150,6 +156,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         loaded_stack.maintenance,
         loaded_stack.retired,
         open_endpoints(loaded_stack),
+        find_prerequisites,
     )
 
 

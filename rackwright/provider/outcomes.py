@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rackwright.core.contract import Call, Claim, Command, Difference, Plan
-from rackwright.core.wording import format_difference
+from rackwright.core.wording import format_difference, format_manual
 from rackwright.provider.lifetime import append
 from rackwright.provider.saved_plan import claims_digest, text_digests
 
@@ -81,7 +81,7 @@ def note_plan(
         "destroys": losses(plan),
         "notes": plan.notes,
         "differences": map(format_difference, differences),
-        "by_hand": map(format_difference, plan.by_hand),
+        "by_hand": format_manual(plan.by_hand),
     }
     redacted: dict[str, Any] = {name: tuple(map(redact, texts)) for name, texts in lines.items()}
     digests: dict[str, Any] = {"texts": text_digests(plan.texts), "claims": claims_digest(claims)}

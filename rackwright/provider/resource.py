@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from rackwright.core import diff as comparison
 from rackwright.core import wire
-from rackwright.core.contract import Absent, EndpointSource, Kind
+from rackwright.core.contract import Absent, EndpointSource, Kind, Plan
 from rackwright.core.wire import JSON
-from rackwright.core.wording import format_changes, format_difference, format_plan
+from rackwright.core.wording import format_changes, format_difference, format_manual, format_plan
 from rackwright.errors import (
     ChangeRefused,
     DeclarationError,
@@ -52,6 +52,8 @@ class Resources:
         self._kinds, self._sites = kinds, sites
         self._refused_states: set[str] = set()
         """Stacks whose state was refused for its format."""
+        self._changing: set[str] = set()
+        """Resources for which a preview has planned steps."""
 
     def package_schema(self) -> dict[str, JSON]:
         """Return Pulumi's package schema of the kinds."""
@@ -158,19 +160,30 @@ class Resources:
         try:
             observed = subject.observe()
         except Unreachable as error:
-            operation.warn(_with_note(error, "the plan is unknown"), "unreachable")
+            if not state and self._comes_first(subject):
+                operation.info(f"{subject.spec.facts_source} is made before; the plan of this resource is unknown")
+            else:
+                operation.warn(_with_note(error, "the plan is unknown"), "unreachable")
             return dict(new)
         # everything differs for a new resource, so its differences are left out
         differences = observed.fixable_differences() if state else ()
-        if text := format_plan(observed.plan, differences):
+        plan = observed.plan if state else _without_unmade(observed.plan)
+        if plan.steps:
+            self._changing.add(subject.id)
+        if text := format_plan(plan, differences):
             operation.info(text)
         secret_things, changes = self._secret_things(urn, old), ""
         if texts := {path: text for path, text in observed.plan.texts.items() if f"file:{path}" not in secret_things}:
             changes = format_changes(subject.site.texts(subject.spec.facts_source, [*texts]), texts)
             operation.info(changes)
-        operation.plan(subject.claims, observed.plan, differences, changes)
+        operation.plan(subject.claims, plan, differences, changes)
         self._may_run(urn, old, state, observed, operation)
         return dict(new)
+
+    def _comes_first(self, subject: Subject) -> bool:
+        """Return whether the endpoint of *subject* is made by resources whose steps this preview plans."""
+        prerequisites = subject.site.find_prerequisites(subject.kind.token, subject.id)
+        return isinstance(subject.spec.facts_source, EndpointSource) and not self._changing.isdisjoint(prerequisites)
 
     def apply(
         self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
@@ -221,7 +234,7 @@ class Resources:
                 )
         operation.note("done")
         if observed.plan.by_hand:
-            text = "\n".join(f"by hand: {format_difference(difference)}" for difference in observed.plan.by_hand)
+            text = "\n".join(f"by hand: {line}" for line in format_manual(observed.plan.by_hand))
             operation.warn(text, "by_hand")
         return subject.id, observed.outputs(created or creates)
 
@@ -370,6 +383,11 @@ class Resources:
             problem = f"its declaration in the state is invalid: {reasons}"
             raise InvalidResource(Diagnostic(urn.token, problem, help=set_aside_help(urn.stack))) from None
         return Subject(kind, spec, inputs, self._sites[urn.stack])
+
+
+def _without_unmade(plan: Plan) -> Plan:
+    """Return the *plan* of a new resource without unknown values, which the steps make; the run compares them again."""
+    return replace(plan, by_hand=tuple(each for each in plan.by_hand if not each.is_unknown)) if plan.steps else plan
 
 
 def _with_note(error: UserError, note: str) -> str:

@@ -20,6 +20,9 @@ from rackwright.progress import Progress
 FindInputs = Callable[[str, str], Mapping[str, JSON] | None]
 """A function of (type token, id) that returns the inputs of a declared resource; None: it is not declared."""
 
+FindPrerequisites = Callable[[str, str], Collection[str]]
+"""A function of (type token, id) that returns the ids of the resources after which a declared resource comes."""
+
 
 class HostsProtocol(Protocol):
     """The provider's interface to the hosts; see rackwright.hosts."""
@@ -99,6 +102,7 @@ class Site:
     retired_hosts: Collection[str] = ()
     """Hosts whose resources leave the state and stay unchanged."""
     endpoints: EndpointsProtocol = field(default_factory=NoEndpoints)
+    find_prerequisites: FindPrerequisites = lambda token, id: ()
 
     def facts(self, source: Source, fresh: bool = False) -> Facts:
         """Return the facts of *source*, read once in this phase.

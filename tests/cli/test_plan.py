@@ -91,6 +91,19 @@ PLANS = {
 }
 
 
+def test_manual_work_after_a_creation_is_one_line_for_all_hosts():
+    events = Events((Change("create", TIER, "a/x"), Change("create", TIER, "b/x"), Change("update", TIER, "c/x")))
+    plans = {f"{host}/x": PlanRecord(f"{host}/x", ("step",), by_hand=("enrol them",)) for host in "abc"}
+
+    assert plan.format_summary(events, plans, {}).splitlines()[:5] == [
+        "a/x: create, 1 step",
+        "b/x: create, 1 step",
+        "c/x: update, 1 step",
+        "  by hand: enrol them",
+        "after `up`, by hand on a, b: enrol them",
+    ]
+
+
 def test_the_summary_has_what_is_destroyed_what_differs_and_what_is_refused():
     assert plan.format_summary(SEVERAL, PLANS, OUTCOMES).splitlines() == [
         "a/hot: create, 2 steps",

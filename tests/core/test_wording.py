@@ -13,7 +13,14 @@ from rackwright.core.contract import (
     UnknownValue,
     Within,
 )
-from rackwright.core.wording import CHANGES_MAX, format_changes, format_difference, format_plan, format_value
+from rackwright.core.wording import (
+    CHANGES_MAX,
+    format_changes,
+    format_difference,
+    format_manual,
+    format_plan,
+    format_value,
+)
 
 OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
 
@@ -79,6 +86,19 @@ def test_a_plan_is_reported_in_the_order_it_is_read():
     ]
     assert format_plan(Plan()) == ""
     assert format_plan(Plan(), [OPEN]) == "differs: box:a.lid is open, wanted shut; shut it"
+
+
+def test_missing_things_with_the_same_remedy_are_one_line():
+    enrol = "run `rackwright enrol`"
+    factors = [
+        Difference(f"factor:{who}", name, 0, Absent(), remedy=enrol) for who in "ab" for name in ("key", "codes")
+    ]
+
+    assert format_manual([*factors, OPEN, Difference("drive:S1", "size", 1, Absent(), remedy="find it")]) == [
+        "box:a.lid is open, wanted shut; shut it",
+        "factor:a, factor:b are missing; help: run `rackwright enrol`",
+        "drive:S1 is missing; help: find it",
+    ]
 
 
 def test_long_changes_of_a_file_are_cut():
