@@ -11,6 +11,7 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, HostName, StackName
+from rackwright.cli.ending import StopSignal
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, command
 from rackwright.locations import stack_names
 
@@ -85,7 +86,11 @@ def start(stack: StackName) -> None:
         from rackwright.toolchain import workloads
 
         workloads.ensure(project.notify)
-    _twin(stack).start(project.notify)
+    try:
+        _twin(stack).start(project.notify)
+    except (KeyboardInterrupt, StopSignal):
+        project.notify(f"machines that have started stay on; {command('rackwright twin stop {}', stack)} stops them")
+        raise
 
 
 @app.command()

@@ -17,8 +17,8 @@ _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
     (ChangeRefused, "refused"),
     (DeclarationError, "refused"),
     (HostUnreachable, "unreachable"),
-    (KeyboardInterrupt, "cancelled"),
-    (BaseException, "failed"),
+    (Exception, "failed"),
+    (BaseException, "cancelled"),  # Ctrl-C, SIGTERM and SIGHUP
 )
 
 

@@ -1,10 +1,12 @@
 """The two entries of an operation, for each way in which it can end."""
 
+import signal
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from rackwright.cli.ending import StopSignal
 from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, StepFailed
 from rackwright.log.entry import Line
 from rackwright.log.operation import EndNotWritten, record
@@ -50,6 +52,7 @@ def test_began_and_ended_share_an_identifier() -> None:
         (HostUnreachable(Diagnostic("a", "no answer")), "unreachable", "a: no answer."),
         (StepFailed(Diagnostic("a", "mkfs failed")), "failed", "a: mkfs failed."),
         (KeyboardInterrupt(), "cancelled", "KeyboardInterrupt: "),
+        (StopSignal(signal.SIGTERM), "cancelled", "StopSignal: SIGTERM"),
         (ValueError("odd"), "failed", "ValueError: odd"),
     ],
 )
