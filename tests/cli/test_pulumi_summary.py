@@ -2,10 +2,14 @@
 
 import io
 import json
+import signal
+import subprocess
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from rackwright.cli import ending, pulumi
 from rackwright.cli.plan import read_events
 from rackwright.cli.pulumi_display import Failures
 from rackwright.cli.pulumi_summary import change_lines, outcome_lines
@@ -67,3 +71,43 @@ def test_a_reason_has_a_limit(records):
     outcomes.note("failed", "a", "x" * 10_000)
 
     assert len(outcomes.read_reasons(records)["a"]) == outcomes.REASON_CHARACTERS
+
+
+class Lingering:
+    """A pulumi that gets a signal's command to stop, and does not end at once."""
+
+    def __init__(self) -> None:
+        self.events: list[BaseException | int] = [ending.StopSignal(signal.SIGTERM), *[waiting()] * 3, 255]
+        self.stops = 0
+
+    def wait(self, seconds: float) -> int:
+        event = self.events.pop(0)
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def terminate(self) -> None:
+        self.stops += 1
+
+
+def waiting() -> subprocess.TimeoutExpired:
+    return subprocess.TimeoutExpired("pulumi", 0)
+
+
+def test_a_pulumi_that_lingers_after_a_stop_has_one_summary_until_then(records, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pulumi, "SUMMARY_SECONDS", -1.0)
+    recorded = pulumi._Records(tmp_path / "up", "lab", {"a/hot", "b/hot"})
+    monkeypatch.setenv(lifetime.VARIABLE, str(recorded.outcomes))
+    outcomes.note("failed", "a/hot", "no answer")
+    process = Lingering()
+
+    status, stopped = pulumi._await_end(cast(Any, process), lambda: None, recorded)
+
+    assert (status, stopped.number if stopped else 0, process.stops) == (130, signal.SIGTERM, 1)
+    assert capsys.readouterr().err.splitlines() == [
+        "pulumi has not ended yet; until now:",
+        "failed: a/hot",
+        "  a/hot: no answer",
+        "done: 0 of 2 resources",
+        "not begun: b/hot",
+    ]

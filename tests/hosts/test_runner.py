@@ -5,6 +5,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import shutil
 import struct
 import subprocess
@@ -298,6 +299,32 @@ def test_what_is_on_an_encrypted_array_is_found_by_its_path(machine):
         runner.resolve_references("${filesystem:lab:hot}")
     with pytest.raises(Stop, match="no /dev/mapper/tier-warm here"):
         runner.resolve_references("${filesystem:/dev/mapper/tier-warm}")
+
+
+@pytest.mark.parametrize("command", [
+    "/usr/bin/python3 && sleep 0",
+    "sudo -H -S -n  -u root /bin/sh -c 'echo BECOME-SUCCESS-x ; /usr/bin/python3' && sleep 0",
+    "/usr/bin/python3 /root/.ansible/tmp/x/AnsiballZ_apt.py && sleep 0",
+])  # fmt: skip
+def test_commands_of_ansible_are_known_and_others_are_not(command):
+    assert runner.TASK.search(command)
+    assert not runner.TASK.search(command.removesuffix(" && sleep 0"))
+
+
+def test_a_lease_waits_for_a_task_that_an_ended_run_has_left(monkeypatch, capsys, tmp_path):
+    """The next change would meet a half-made one: the task of a role goes on when its connection has ended."""
+    monkeypatch.setattr(runner, "has_systemd", lambda: True)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "TASK", re.compile(f"cat {re.escape(str(tmp_path))}/end && sleep 0$"))
+    os.mkfifo(tmp_path / "end")
+    argv = ["/bin/sh", "-c", f"cat {tmp_path}/end && sleep 0"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as task:
+        while runner.running_tasks() != [task.pid]:
+            assert task.poll() is None
+        assert not runner.await_tasks(0)
+        assert json.loads(capsys.readouterr().out)["event"] == "locked"
+        (tmp_path / "end").write_text("")
+        assert runner.await_tasks(60)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ REST_SECONDS = 5
 OUTPUT_LINES, OUTPUT_BYTES = 12, 4096
 ON_DRIVES, REFUSED = "rackwright-drives", 97
 """Program name of steps that on_drives performs itself, and its exit status if nothing was written."""
+SHELLS = ("sh", "dash", "bash")
+TASK = re.compile(r"/usr/bin/python3\b.*&& sleep 0'?$", re.DOTALL)
+"""Command with which Ansible starts the Python of a task over SSH."""
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
@@ -49,7 +52,7 @@ def main(job: dict[str, Any]) -> None:
         return
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=listen, args=(requests,), daemon=True).start()
-    if not (take_lease(job) and await_steps(job["id"])):
+    if not (take_lease(job) and await_steps(job["id"]) and await_tasks(job["patience_seconds"])):
         return
     emit("ready")
     while True:
@@ -129,6 +132,40 @@ def await_steps(id: str) -> bool:
             return not foreign
         say(f"waiting for a step of an earlier run: {', '.join(steps.values())}")
         time.sleep(POLL_SECONDS)
+
+
+def await_tasks(patience_seconds: float) -> bool:
+    """Wait for the end of tasks that an ended run of Ansible left behind; report them after *patience_seconds*.
+
+    A task goes on without its connection, and a package manager must not be killed. The caller holds the lease, so
+    that none of ours has begun since.
+    """
+    began = time.monotonic()
+    say = every(PROGRESS_SECONDS)
+    while has_systemd() and running_tasks():
+        if time.monotonic() - began >= patience_seconds:
+            emit("locked", holder="a task that an ended run of Ansible has left")
+            return False
+        say("waiting for a task of Ansible that an ended run has left")
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def running_tasks() -> list[int]:
+    """Return the processes of Ansible's tasks on this host: shells that run the task's Python, as Ansible starts it.
+
+    Processes of containers have another namespace of process numbers.
+    """
+    tasks, namespace = [], Path("/proc/self/ns/pid").stat().st_ino
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            is_shell = len(words) > 2 and Path(words[0]).name in SHELLS and words[1] == "-c"
+            if is_shell and TASK.search(words[2]) and (entry / "ns/pid").stat().st_ino == namespace:
+                tasks.append(int(entry.name))
+    return tasks
 
 
 def has_systemd() -> bool:
