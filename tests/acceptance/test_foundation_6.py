@@ -19,6 +19,7 @@ from tests.support.consents import WIPE
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
+from tests.support.processes import pulumis
 from tests.support.tiers import DEVICE, SEED, Place, places, require_whole_tier, write_random_fleet
 
 Victim = Literal["provider", "pulumi", "vm"]
@@ -142,7 +143,7 @@ def _processes(lab: Lab, rackwright: int, victim: Victim) -> Iterator[int]:
         assert machine.process
         yield machine.process
         return
-    for pulumi in _children(rackwright, b"pulumi"):
+    for pulumi in pulumis(rackwright):
         yield from [pulumi] if victim == "pulumi" else _children(pulumi, b"rackwright.provider")
 
 

@@ -13,6 +13,7 @@ from tests.support.acceptance import line
 from tests.support.expect import errors, eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
+from tests.support.processes import pulumis
 from tests.support.recorded_hosts import HOST
 from tests.support.simulated import SimulatedHost
 from tests.support.simulated_stack import facts_of, obey, simulated_stack
@@ -78,14 +79,9 @@ def _killed(lab: Lab, host: SimulatedHost) -> tuple[int, str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(argv, cwd=lab.directory, env=lab.environment, text=True, **pipes) as up:
         eventually(begun.is_set, "the first step begins", 600)
-        os.kill(_child(up.pid), signal.SIGKILL)
+        [pulumi] = pulumis(up.pid)
+        os.kill(pulumi, signal.SIGKILL)
         output, _ = up.communicate()
         let_go.set()
     lab.log.write(output)
     return up.returncode, output
-
-
-def _child(process: int) -> int:
-    """Return the pulumi that *process* has started."""
-    children = [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    return next(each for each in children if b"pulumi" in Path(f"/proc/{each}/cmdline").read_bytes())

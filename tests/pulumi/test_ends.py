@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.pulumi.test_plugin import OneHost, obey, plugin_of, project
-from tests.support.processes import command_line, tree
+from tests.support.processes import command_line, pulumis, tree
 
 __all__ = ["project"]
 pytestmark = pytest.mark.pulumi
@@ -35,8 +35,7 @@ class Running:
     @property
     def pulumi(self) -> int:
         """The pulumi that changes the host."""
-        lines = {each: command_line(each) for each in tree(self.process.pid)}
-        [pulumi] = (each for each, line in lines.items() if line[1:2] == ["up"])
+        [pulumi] = pulumis(self.process.pid)
         return pulumi
 
     @property

@@ -28,6 +28,11 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def pulumis(command: int) -> list[int]:
+    """Return the processes of pulumi below the process *command*, each of which has a guard as its parent."""
+    return [pid for pid in tree(command) if Path((*command_line(pid), "")[0]).name == "pulumi"]
+
+
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Return the seconds, user and system, that processes have used, without those of children that have ended."""
     return sum(sum(map(int, stat[11:13])) for pid in pids if (stat := _stat(pid))) / TICKS
