@@ -461,7 +461,8 @@ class _Records:
             is_shown: Whether to show that work.
             with_results: Whether to print a line for each finished resource as well.
         """
-        results, failures = pulumi_display.ResourceResults(), pulumi_display.Failures()
+        failures = pulumi_display.Failures()
+        results = pulumi_display.ResourceResults(failures.cancelled)
         self.events.touch()
         self.outcomes.touch(0o600)
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +19,12 @@ UNCHANGED = frozenset({"same", "read", "refresh"})
 class ResourceResults:
     """The resources whose work has ended, from further lines of pulumi's event log."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancelled: Collection[str] = ()) -> None:
+        """
+        Args:
+            cancelled: Resources whose change was cancelled, which pulumi calls failed.
+        """
+        self._cancelled = cancelled
         self._began: dict[str, int] = {}
         self.names: set[str] = set()
         """The resources that pulumi has finished, or has left as they are."""
@@ -51,7 +56,8 @@ class ResourceResults:
                 continue
             if is_change:
                 self.changed |= {name} if kind == "resOutputsEvent" else set()
-                result = "failed" if kind == "resOpFailedEvent" else DONE.get(planned["op"], planned["op"])
+                failure = "cancelled" if name in self._cancelled else "failed"
+                result = failure if kind == "resOpFailedEvent" else DONE.get(planned["op"], planned["op"])
                 yield f"{name}: {result}, {at - self._began.pop(urn, at)} s"
             if planned["op"] != "refresh":
                 self.names.add(name)
@@ -59,6 +65,9 @@ class ResourceResults:
 
 class Failures:
     """The failures of resources, from further lines of the records of a provider."""
+
+    def __init__(self) -> None:
+        self.cancelled: set[str] = set()
 
     def lines(self, records: IO[str]) -> Iterator[str]:
         """Yield a line with the reason for each resource that has failed or was refused."""
@@ -68,7 +77,9 @@ class Failures:
             if not line.endswith("\n"):  # the provider has not written it to its end
                 records.seek(place)
                 return
-            if (record := json.loads(line)).get("reason"):
+            record = json.loads(line)
+            self.cancelled |= {record["id"]} if record.get("outcome") == "cancelled" else set()
+            if record.get("reason"):
                 yield f"{record['id']}: {record['outcome']}: {record['reason']}"
 
 

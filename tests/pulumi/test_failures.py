@@ -100,6 +100,7 @@ def test_a_terminal_shows_the_reason_and_the_summary(project) -> None:
     child.close()
 
     assert child.exitstatus == 130, child.before
+    assert "gpu-02/hot: cancelled, " in child.before and "gpu-02/hot: failed" not in child.before
     check_summary(str(child.before).replace("\r\n", "\n"))
 
 
