@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rackwright.hosts.onhost import runner
 from tests.support import processes
 from tests.support.simulated import SimulatedRack
 
@@ -119,6 +120,8 @@ def test_a_cancelled_player_leaves_no_ansible(playing: Playing) -> None:
 def check_end(playing: Playing, directory: str) -> None:
     """Require that Ansible ends while its task runs on the host, that the task is finished, and that none follows."""
     await_condition(lambda: not of_ansible(directory))
+    below = [processes.command_line(pid) for task in runner.running_tasks() for pid in processes.tree(task)]
+    assert str(playing.path) in str(below), "the next change of the host does not wait for the task"
     playing.path.with_name("one.goes-on").touch()
     playing.await_file("finished")
     assert not playing.path.with_name("one.followed").exists()
