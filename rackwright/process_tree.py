@@ -91,7 +91,7 @@ def start(
     return process
 
 
-def run(argv: Sequence[Word], **options: Any) -> "subprocess.CompletedProcess[str]":
+def run(argv: Sequence[Word], ending: Sequence[Stage] = WHOLE, **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run *argv* below a guard as `subprocess.run` does, with its output as text.
 
     An exception, such as the one for Ctrl-C, ends the tree first.
@@ -100,7 +100,7 @@ def run(argv: Sequence[Word], **options: Any) -> "subprocess.CompletedProcess[st
         FileNotFoundError: There is no such program.
     """
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-    process = start(argv, text=True, **{**pipes, **options})
+    process = start(argv, ending, text=True, **{**pipes, **options})
     try:
         output, errors = process.communicate()
     except BaseException:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rackwright import scratch, terminal
-from rackwright.cli import project, state
+from rackwright.cli import activity, project, state
 from rackwright.cli.arguments import CHANGE, AsJson, StackName
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def _import(stack: str, results: "Sequence[AuditResult]", hosts: Container[str])
     name_table = {of_host[host]: urn for host, urn in components.items() if host in of_host}
     if racks:
         name_table["the rack"] = racks[0]
-    with scratch.directory() as folder:
+    with scratch.directory() as folder, activity.show_work() as progress:
+        progress(f"importing {len(resources)} resources into the state")
         path = Path(folder, "import.json")
         path.write_text(json.dumps({"nameTable": name_table, "resources": resources}))
         options = ("--yes", "--skip-preview", "--generate-code=false", "--protect=false")

@@ -4,14 +4,13 @@ import json
 import os
 import shlex
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from rackwright import locations
+from rackwright import locations, process_tree
 from rackwright.cli import project
 from rackwright.cli.killed import killed_error
 from rackwright.errors import ChangeRefused, Diagnostic, SetupError, StepFailed, UserError, command
@@ -209,13 +208,13 @@ def _alive(process: int) -> bool:
 
 
 def _run(command: Sequence[str], stack: str, root: Path, environment: Mapping[str, str]) -> str:
-    """Run pulumi's *command*, and return its output.
+    """Run pulumi's *command*, and return its output. After a stop it ends by itself: it may hold the state's lock.
 
     Raises:
         StepFailed: Pulumi failed; the error has its output, or the signal that killed it.
     """
     argv = ["pulumi", *command]
-    done = subprocess.run(argv, cwd=root, env=environment, capture_output=True, text=True, errors="backslashreplace")
+    done = process_tree.run(argv, process_tree.GENTLE, cwd=root, env=environment, errors="backslashreplace")
     if done.returncode < 0:
         raise killed_error(argv[:2], -done.returncode, stack)
     if done.returncode:
