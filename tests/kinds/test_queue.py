@@ -426,9 +426,10 @@ def test_metrics_server_is_waited_for_where_memory_can_be_measured(tmp_path, nam
 def test_the_probe_reads_the_controllers_whose_groups_the_api_serves(tmp_path):
     (tmp_path / "etc/kubernetes").mkdir(parents=True)
     (tmp_path / "etc/kubernetes/admin.conf").touch()
-    package = tmp_path / "usr/share/kubernetes-groups"
-    package.mkdir(parents=True)
-    (package / "manifests.json").write_text('{"items": []}')
+    for name in ("groups", "metrics"):
+        package = tmp_path / f"usr/share/kubernetes-{name}"
+        package.mkdir(parents=True)
+        (package / "manifests.json").write_text('{"items": []}')
     with (
         patch.object(probe, "query", lambda *argv: {"items": [], "serverVersion": {"gitVersion": "v1"}}),
         patch.object(probe, "list_objects", lambda *argv: iter(())),
@@ -436,5 +437,7 @@ def test_the_probe_reads_the_controllers_whose_groups_the_api_serves(tmp_path):
     ):
         found = probe.cluster(str(tmp_path))
     assert found is not None
-    assert (found["queue"], found["metrics"]) == (None, None)
-    assert found["groups"] == {"ready": True, "objects": {}}
+    assert found["queue"] is None
+    assert found["groups"] == found["metrics"] == {"ready": False, "objects": {}}, (
+        "the API lists no group of a silent one"
+    )

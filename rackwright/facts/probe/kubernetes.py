@@ -67,8 +67,8 @@ WORKLOAD_BYTES = 24 << 20
 MESSAGE_LENGTH = 1000
 NODE_BYTES = 64 << 10
 """Size of the properties of one node together."""
-METRICS = "metrics.k8s.io"
-"""Group of the API of Metrics Server."""
+METRICS = "/usr/share/kubernetes-metrics/manifests.json"
+"""The objects of Metrics Server, which has no kinds of its own."""
 CONTROLLER_OBJECTS = ("serviceaccounts", "configmaps", "services", "deployments", "roles", "rolebindings")
 CONTROLLER_PLACES = (
     *("namespaces", "clusterroles", "clusterrolebindings", "customresourcedefinitions"),
@@ -212,7 +212,8 @@ def cluster(root: str) -> dict[str, Any] | None:
         "workloads": unknown or attempt(lambda: workloads(groups)),
         "queue": unknown or (attempt(lambda: queue(root)) if KUEUE in groups else None),
         "groups": unknown or (attempt(lambda: controllers("groups", root)) if LEADER_WORKER_SET in groups else None),
-        "metrics": unknown or (attempt(lambda: controllers("metrics", root)) if METRICS in groups else None),
+        # the API does not list the group of a Metrics Server that has nothing to report
+        "metrics": attempt(lambda: controllers("metrics", root)) if os.path.exists(root + METRICS) else None,
     }
 
 
@@ -318,8 +319,9 @@ def controllers(name: str, root: str = "") -> dict[str, Any]:
     places = {"kube-system", *(item["metadata"]["name"] for item in items if item["kind"] == "Namespace")}
     for place in sorted(places):
         items += query("get", ",".join(CONTROLLER_OBJECTS), f"--namespace={place}", *selected)["items"]
+    available = [item["status"].get("availableReplicas", 0) > 0 for item in items if item["kind"] == "Deployment"]
     return {
-        "ready": all(item["status"].get("availableReplicas", 0) > 0 for item in items if item["kind"] == "Deployment"),
+        "ready": bool(available) and all(available),
         "objects": {name_of(item): controller_object(item, manifests.get(name_of(item))) for item in items},
     }
 
