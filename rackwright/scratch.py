@@ -45,7 +45,7 @@ def directory(place: Path | None = None, prefix: str = PREFIX) -> Iterator[Path]
 @cache
 def of_process() -> Path:
     """Return a directory that stays until the end of this process."""
-    atexit.register(leave_nothing)
+    atexit.register(_of_process.close)
     return _of_process.enter_context(directory())
 
 

@@ -217,6 +217,13 @@ def test_progress_carries_the_last_word_of_the_command(ask, monkeypatch):
     assert answer == {"event": "progress", "text": "running for 0 s 20%"}
 
 
+@pytest.mark.parametrize("name", ["KUBECACHEDIR", "KUBECTL_KUBERC"])
+def test_kubectl_of_a_step_leaves_no_cache_in_its_directory(tmp_path: Path, name: str) -> None:
+    unit = runner.in_unit(["kubectl"], "u", "d", tmp_path / "log", 60)
+
+    assert f"--setenv={name}={runner.ENVIRONMENT[name]}" in unit
+
+
 def test_a_unit_gets_the_command_unchanged(tmp_path):
     """systemd would otherwise expand variables in its arguments."""
     unit = runner.in_unit(["echo", "${HOME}", "$$"], "u", "d", tmp_path / "log", 60)

@@ -25,17 +25,13 @@ OUTPUT_BYTES = 32 << 20
 """Maximum size of the output of a program. Accounts with few rights control parts of some outputs."""
 NOWHERE = "/proc/nowhere"
 """A path that does not exist and that no account can make. kubectl ends with an error if a file is in its place."""
-ENVIRONMENT = {
-    "LC_ALL": "C",
-    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": NOWHERE,
-    "KUBECACHEDIR": f"{NOWHERE}/cache",
-    "KUBECTL_KUBERC": "false",
-}
-"""Environment of programs: none of them finds settings or a cache of the caller, or leaves a file.
+OF_KUBECTL = {"KUBECACHEDIR": f"{NOWHERE}/cache", "KUBECTL_KUBERC": "false"}
+"""Environment in which kubectl has neither a cache nor settings of its own.
 
-Without HOME, kubectl takes both from the current directory, where an account that may only probe can write.
+Without HOME it takes both from the current directory, where an account that may only probe can write.
 """
+ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": NOWHERE, **OF_KUBECTL}
+"""Environment of programs: none of them finds settings or a cache of the caller, or leaves a file."""
 FOLDER = "/"
 """Current directory of programs."""
 UNTRUSTED_BYTES = 1 << 20

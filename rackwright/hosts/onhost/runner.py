@@ -42,7 +42,8 @@ ON_DRIVES, REFUSED = "rackwright-drives", 97
 SHELLS = ("sh", "dash", "bash")
 TASK = re.compile(r"/usr/bin/python3\b.*&& sleep 0'?$", re.DOTALL)
 """Command with which Ansible starts the Python of a task over SSH."""
-ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+OF_STEPS = {"LC_ALL": "C", **observe.OF_KUBECTL}
+ENVIRONMENT = {**OF_STEPS, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 def main(job: dict[str, Any]) -> None:
@@ -245,7 +246,7 @@ def in_unit(argv: list[str], unit: str, description: str, log: Path, timeout_sec
     """Return the command that runs *argv* as a separate unit, which survives a dropped connection."""
     return [
         "systemd-run", "--quiet", "--collect", "--wait", "--service-type=exec",
-        f"--unit={unit}", f"--description={description}", "--setenv=LC_ALL=C",
+        f"--unit={unit}", f"--description={description}", *(f"--setenv={name}={OF_STEPS[name]}" for name in OF_STEPS),
         f"--property=StandardOutput=append:{log}", f"--property=StandardError=append:{log}",
         f"--property=RuntimeMaxSec={timeout_seconds:.0f}",
         "--", *map(literal, argv),
