@@ -12,7 +12,6 @@ from rackwright.access import totp
 from rackwright.core.contract import Command, Put
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostUnreachable, UserError
 from rackwright.facts.digest import digest
-from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
 from rackwright.kinds.role.spec import RoleSpec
@@ -137,12 +136,7 @@ def _hosts_with_code(stack: Stack, person: str) -> dict[str, dict[str, Any]]:
 
 
 def _has_secret(hosts: Hosts, host: str, person: str) -> bool:
-    try:
-        return hosts.facts(host, fresh=True).file(totp.path(person)) is not None
-    except UnknownFact as reason:
-        problem = f"it is unknown whether {person} has a secret on the host ({reason})"
-        note, help = "an existing secret is not overwritten", "Correct it on the host, or pass --replace"
-        raise ChangeRefused(Diagnostic(host, problem, help=help, note=note)) from None
+    return hosts.exists(host, totp.path(person))  # an existing secret is not overwritten, whatever is in its file
 
 
 def _common_secret(hosts: Hosts, having: Iterable[str], person: str) -> totp.Secret:

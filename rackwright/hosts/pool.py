@@ -200,6 +200,10 @@ class Hosts:
         """Return the current texts of files; None for a file that is missing or is not text."""
         return self._retry_if_dropped(self._state(self._endpoint(host)), lambda link: _texts(link, paths))
 
+    def exists(self, host: str, path: str) -> bool:
+        """Return whether there is something at *path*, which may be a link to nothing."""
+        return self._retry_if_dropped(self._state(self._endpoint(host)), lambda link: _exists(link, path))
+
     def forget_facts(self, host: str) -> None:
         """Forget the facts of *host*, because it changed or may have changed."""
         state = self._state(self._endpoint(host))
@@ -408,6 +412,14 @@ def _texts(connection: Connection, paths: Sequence[str]) -> dict[str, str | None
         return _TEXTS_FOUND.validate_python(parse_object(result.stdout, TEXTS_BYTES))
     except ValueError:
         raise connection.connection_lost("it sent no texts of files") from None
+
+
+def _exists(connection: Connection, path: str) -> bool:
+    argv = ("python3", "-I", "-S", "-X", "utf8", "-c", "import os, sys; print(os.path.lexists(sys.argv[1]))", path)
+    result = connection.run(argv)
+    if result.status:
+        raise connection.command_error(argv, result)
+    return result.stdout == b"True\n"
 
 
 def _boot_id(connection: Connection) -> str:
