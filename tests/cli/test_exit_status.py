@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rackwright import process_tree
 from rackwright.cli import project, state
 from rackwright.cli.killed import killed_error
 from rackwright.cli.pulumi import exit_status
@@ -44,13 +45,13 @@ def test_a_killed_pulumi_is_named_with_its_signal(number, name):
     assert str(error).startswith(f"stack lab: `pulumi up` was killed by {name};") and error.exit_status == 4
 
 
-@pytest.mark.parametrize("module", [project, state])
-def test_a_killed_pulumi_is_a_failed_step_of_every_command(module, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("module", "runs"), [(project, subprocess), (state, process_tree)])
+def test_a_killed_pulumi_is_a_failed_step_of_every_command(module, runs, monkeypatch, tmp_path):
     """
     It is no wrong passphrase, and no failure with a status.
     """
     killed = subprocess.CompletedProcess([], -9, "", "")
-    monkeypatch.setattr(module.subprocess, "run", lambda *arguments, **options: killed)
+    monkeypatch.setattr(runs, "run", lambda *arguments, **options: killed)
     monkeypatch.setattr(project, "environment", lambda stack: {})
     monkeypatch.setattr(project, "directory", lambda: tmp_path)
     state._environment.cache_clear()
