@@ -1,7 +1,7 @@
 """The resources of a stack, in the one order that Pulumi, the audit and the provider follow."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -165,11 +165,10 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             NetworkSpec(**common, fleet=stack.fleet.fleet, declared=network, ports=host.nics, devices=devices),
             after=(name,),
         )
-    left_out = stack.roles_left_out(name)
-    for role in _sort_roles(host, stack.repository.roles):
-        if role in left_out:
-            continue
-        source, variables, keys = stack.repository.roles[role], host.variables(role), stack.vendor_keys
+    roles = stack.repository.roles
+    present = host.roles.keys() - stack.roles_left_out(name)
+    for role in _sort_roles(present, roles):
+        source, variables, keys = roles[role], host.variables(role), stack.vendor_keys
         yield from joining_control_plane(stack, name, role)
         yield DeclaredResource(
             RoleKind(),
@@ -183,7 +182,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             ),
             after=(
                 name,
-                *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host)) if other not in left_out),
+                *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host, present, roles))),
                 *role_prerequisites(stack, name, role),
                 *store_prerequisites(stack, name, role),
             ),
@@ -241,20 +240,29 @@ def _choose_peers(names: Sequence[str]) -> dict[str, list[str]]:
     return {name: sorted(twice[at + 1 : at + 1 + count], key=order.__getitem__) for at, name in enumerate(ring)}
 
 
-def _sort_roles(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
-    """Return the roles of *host*, each after the roles that must come before it."""
-    return tuple(
-        TopologicalSorter(
-            {role: {*roles[role].after, *roles[role].follows} & set(host.roles) for role in host.roles}
-        ).static_order()
-    )
+def _sort_roles(present: Collection[str], roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
+    """Return the roles *present* on a host, each after the roles that must come before it."""
+    graph = {role: {*_roles_before(roles[role], present, roles)} for role in sorted(present)}
+    return tuple(TopologicalSorter(graph).static_order())
 
 
-def _prerequisites(source: RoleSource, host: Host) -> Iterator[str]:
+def _roles_before(source: RoleSource, present: Collection[str], roles: Mapping[str, RoleSource]) -> Iterator[str]:
+    """Yield the roles that must come before the role *source*; those before a role that is not *present* for that."""
+    for other in (*source.after, *source.follows):
+        if other in present:
+            yield other
+        elif other in roles:
+            yield from _roles_before(roles[other], present, roles)
+
+
+def _prerequisites(
+    source: RoleSource, host: Host, present: Collection[str], roles: Mapping[str, RoleSource]
+) -> Iterator[str]:
     """Yield the names of the resources of *host* that must be as declared before the role changes."""
+    yield from _roles_before(source, present, roles)
     for other in (*source.after, *source.follows):
         tier = other.removeprefix("tier:")
-        if other in host.roles or (tier != other and tier in host.tiers):
+        if tier != other and tier in host.tiers:
             yield tier
     # others provide the rest, and the host claims their mounts
     yield from (str(tier) for _, tier in host.tiers_of(source.name) if not host.tiers[tier].provided)

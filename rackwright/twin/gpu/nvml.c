@@ -5,8 +5,8 @@
  * for each GPU, with key=value below. A missing key means that the board does not support the property. A line with
  * the name of a call overrides its answer: with an error's number, or with `never`.
  *
- * The driver has the version of the real library that is installed next to this one; without a real library, that of
- * DECLARED, the driver that a twin cannot install; without either, no driver is loaded. The settings that a driver forgets when it is loaded again are reset after /run has been emptied.
+ * The driver has the version in DECLARED, if a twin cannot install the declared one, whatever other packages bring
+ * along; otherwise that of the real library that is installed next to this one; without either, no driver is loaded. The settings that a driver forgets when it is loaded again are reset after /run has been emptied.
  *
  * Where device nodes exist, a process sees the GPUs whose nodes it may open, as with the real library. The twin's runc
  * puts the state file into a container that has such nodes, and the version of the loaded driver into KERNEL.
@@ -186,6 +186,11 @@ static int uses;
 static int installed_version(char word[WORD]) {
     static const char *const folders[] = {
         "/usr/lib/x86_64-linux-gnu/nvidia/current/", "/usr/lib/x86_64-linux-gnu/", "/usr/lib64/"};
+    int declared = open(DECLARED, O_RDONLY | O_CLOEXEC);
+    ssize_t length = declared < 0 ? 0 : read(declared, word, WORD - 1);
+    if (declared >= 0) close(declared);
+    word[length > 0 ? length : 0] = '\0';
+    if (length > 0) return 1;
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         char path[WORD], *real, *name;
         snprintf(path, sizeof path, "%s%s%s1", ROOT, folders[i], REAL);
@@ -196,11 +201,7 @@ static int installed_version(char word[WORD]) {
         free(real);
         if (has_version) return 1;
     }
-    int declared = open(DECLARED, O_RDONLY | O_CLOEXEC);
-    ssize_t length = declared < 0 ? 0 : read(declared, word, WORD - 1);
-    if (declared >= 0) close(declared);
-    word[length > 0 ? length : 0] = '\0';
-    return length > 0;
+    return 0;
 }
 
 /* Loads the driver: pending settings take effect, and volatile values return to those of the idle board. */
