@@ -85,9 +85,10 @@ def is_twin_off(stack: "Stack") -> bool:
     """Return whether the target of *stack* is a twin whose machines are all off."""
     if stack.twin is None or not stack.fleet.hosts:
         return False
-    from rackwright.cli import twin
+    from rackwright.twin import Twin
+    from rackwright.twin.fleet import directory as twin_directory
 
-    return twin.build(stack).is_off
+    return Twin(twin_directory(stack.project, stack.twin), ()).is_off
 
 
 def notify_twin_off(stack: "Stack") -> None:

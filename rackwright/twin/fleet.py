@@ -46,7 +46,6 @@ def build_twin(
         workloads: The virtual environment of the workloads that containers get.
     """
     make = {host: _container if host in containers else _virtual_machine for host in fleet.hosts}
-    directory = project / ".rackwright" / "twins" / name
     machines = [make[name](name, host) for name, host in fleet.hosts.items()]
     if lends_mirrors:
         machines = [replace(machine, mirrors=mirrors.source_lines(machine.os)) for machine in machines]
@@ -55,7 +54,12 @@ def build_twin(
             replace(machine, workloads=str(workloads)) if isinstance(machine, Container) else machine
             for machine in machines
         ]
-    return Twin(directory, machines)
+    return Twin(directory(project, name), machines)
+
+
+def directory(project: Path, name: str) -> Path:
+    """Return the directory of the twin *name* of *project*."""
+    return project / ".rackwright" / "twins" / name
 
 
 def _container(name: str, host: Host) -> Container:

@@ -266,8 +266,8 @@ class Twin:
 
     @property
     def is_off(self) -> bool:
-        """Whether no machine is on; False for a twin without machines."""
-        return bool(self.machines) and not self._hosts_on()
+        """Whether no machine is on, whatever the machines are."""
+        return not self._hosts_on()
 
     def _hosts_on(self) -> list[str]:
         return sorted(name for name in self._running_children() if "/" not in name)
