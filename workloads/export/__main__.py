@@ -10,6 +10,7 @@ files, of the checkpoint, of the base model and of the data. `python -m workload
 `workloads.serving.gguf` publishes the result.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -50,7 +51,7 @@ def export(
         may_lose: Largest loss of accuracy by q8_0, on each data set of which the run holds a part out.
 
     Raises:
-        UserError: The run has no such model, or *directory* exists.
+        UserError: The run has no such model, *directory* exists, or its drive is full.
         LessAccurate: q8_0 loses more.
         ExportDiffers: The export is not the trained model.
     """
@@ -67,12 +68,22 @@ def export(
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    made = _write(model, partial, merge_adapters, dtype, to, may_lose)
-    written = sorted(partial.iterdir())
-    files = {each.name: {"bytes": each.stat().st_size, "sha256": disk.sha256(each)} for each in written}
-    lineage = {**model.lineage, **made, "files": files}
-    (partial / LINEAGE).write_text(json.dumps(lineage, indent=2) + "\n")
-    replace(partial, directory)
+    try:
+        made = _write(model, partial, merge_adapters, dtype, to, may_lose)
+        written = sorted(partial.iterdir())
+        files = {each.name: {"bytes": each.stat().st_size, "sha256": disk.sha256(each)} for each in written}
+        lineage = {**model.lineage, **made, "files": files}
+        (partial / LINEAGE).write_text(json.dumps(lineage, indent=2) + "\n")
+        replace(partial, directory)
+    except Exception as error:  # each library that writes has an error of its own, with the system's text
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        free = shutil.disk_usage(directory.parent).free
+        problem = f"its drive has no room for the export: {free / 1e6:.1f} MB are free"
+        help = "Free some space, or choose another file system; nothing of the export was left"
+        raise UserError(Diagnostic(str(directory), problem, help=help)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return lineage
 
 

@@ -1,6 +1,8 @@
 """A trained language model becomes a directory that other programs load, with the same answers and its origin."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,23 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("experts")
     train(config("deepseek-v3-tiny", "data.sequence_length=16", "data.bytes_at_most=5000", *QUICK), out, {})
     return out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small filesystem")
+@pytest.mark.parametrize("to", ["huggingface", "gguf"])
+def test_a_full_drive_is_named_and_nothing_is_left_there(
+    experts: Path, tmp_path: Path, to: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path / "small"], check=True)
+    try:
+        status = main([str(experts), "--to", to, "--dtype", "bf16", "--out", str(tmp_path / "small/model")])
+        left = [*(tmp_path / "small").iterdir()]
+    finally:
+        subprocess.run(["umount", tmp_path / "small"], check=True)
+
+    assert (status, left) == (2, [])
+    assert "small/model: its drive has no room for the export: 0." in capsys.readouterr().err
 
 
 def test_a_mixture_of_experts_is_exported_with_its_biases_and_a_tokenizer_of_bytes(
