@@ -97,10 +97,14 @@ def format_error(error: Any) -> str:
 
 def diagnose(where: str, url: str, error: Any) -> Diagnostic:
     """Return the diagnostic of an *error* of botocore that leaves the state of a store unknown."""
+    from botocore.exceptions import SSLError
+
     response = getattr(error, "response", None)
     if not isinstance(response, Mapping):
-        problem = f"no answer from {url}: {error}"
-        return Diagnostic(where, problem, help="Check the address, the server and the network between")
+        problem, help = f"no answer from {url}: {error}", "Check the address, the server and the network between"
+        if isinstance(error, SSLError):
+            help = "Write the certificate of the authority that signed the server's as `ca` of the store in the fleet"
+        return Diagnostic(where, problem, help=help)
     if clock := diagnose_clock(where, error):
         return clock
     code = _code(error)

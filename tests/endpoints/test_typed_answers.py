@@ -5,7 +5,7 @@ import types
 from typing import Any
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, SSLError
 
 from rackwright.audit import evidence
 from rackwright.core.contract import EndpointSource
@@ -179,3 +179,13 @@ def test_one_place_makes_clients_of_botocore() -> None:
     text = (ROOT / "rackwright/endpoints/s3.py").read_text()
     assert text.index("create_client(") < text.index("type_answers(client)")
     assert creations("boto3.client('s3')") and creations("session.create_client('s3')")
+
+
+@pytest.mark.parametrize(
+    ("kind", "help"),
+    [(SSLError, "as `ca` of the store in the fleet"), (EndpointConnectionError, "Check the address")],
+)
+def test_an_unknown_authority_of_a_store_is_told_from_a_store_that_is_silent(kind: Any, help: str) -> None:
+    error = kind(endpoint_url="https://192.0.2.1", error="certificate verify failed")
+
+    assert help in str(s3_facts.diagnose("s3:x", "https://192.0.2.1", error))
