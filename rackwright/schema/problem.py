@@ -76,15 +76,21 @@ def excerpt(value: object) -> str:
     return repr(value) if len(str(value)) <= SHOWN else f"{str(value)[:20]!r}…"
 
 
+MOST_NAMES = 3
+"""Most names in one proposal."""
+
+
 def hint(word: str, choices: Iterable[str], default: str, taken: Iterable[str] = ()) -> str:
-    """Return the fix for a *word* that is not among *choices*: to write the most similar choice, or *default*.
+    """Return the fix for a *word* that is not among *choices*: to write a longer or similar one, or *default*.
 
     Args:
         taken: Choices that stand in this place already, and would be refused there a second time.
     """
     known = {*taken}
-    near = get_close_matches(word, [each for each in choices if each not in known], 1)
-    return f"Write {near[0]}" if near else default
+    free = [each for each in choices if each not in known]
+    longer = [each for each in free if word and each.startswith(f"{word}-")][:MOST_NAMES]
+    near = longer or get_close_matches(word, free, 1)
+    return f"Write {' or '.join(near)}" if near else default
 
 
 def line_problem(text: str, has_lines: bool = False) -> Problem | None:

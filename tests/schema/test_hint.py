@@ -19,6 +19,7 @@ WRONG = Path(__file__).parents[1] / "fleet" / "wrong"
         ("alhpa", ["alpha"], [], "Write alpha"),
         ("alhpa", [], [], "Correct it"),
         ("x", ["alpha"], [], "Correct it"),
+        ("h100", ["h200", "h100-pcie", "h100-sxm"], [], "Write h100-pcie or h100-sxm"),
     ],
 )
 def test_a_proposal_is_a_choice_that_does_not_stand_there_already(word, choices, taken, proposal):
