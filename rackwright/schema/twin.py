@@ -62,7 +62,7 @@ def container_problems(names: Any, fleet: Fleet) -> Iterator[Problem]:
         if name not in fleet.hosts:
             expected, help = (
                 f"hosts of the fleet: {', '.join(fleet.hosts)}",
-                hint(name, fleet.hosts, "Correct the name"),
+                hint(name, fleet.hosts, f"Remove {name}, which the fleet does not have", taken=names),
             )
             yield Problem(f"got {name!r}", expected, help, (index,))
 

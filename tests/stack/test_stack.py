@@ -169,6 +169,12 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
             "config.rackwright:containers[0]: got 'bata'; hosts of the fleet: alpha, beta. Write beta.",
         ),
         (
+            ["bata", "beta"],
+            "twin:lab",
+            "config.rackwright:containers[0]: got 'bata'; hosts of the fleet: alpha, beta. Remove bata, which the fleet"
+            " does not have.",
+        ),
+        (
             "beta",
             "twin:lab",
             "config.rackwright:containers: got 'beta'; containers are a list of hosts. Write it like [alpha, beta].",
