@@ -97,8 +97,9 @@ def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository
     for item in made:
         lists.setdefault(item["kind"], []).append(item)
     with tempfile.TemporaryDirectory() as root:
-        (Path(root) / "etc/kubernetes").mkdir(parents=True)
-        Path(root + kubernetes.ADMINISTRATOR).touch()
+        for path in (kubernetes.ADMINISTRATOR, kubernetes.METRICS):
+            Path(root + path).parent.mkdir(parents=True, exist_ok=True)
+            Path(root + path).touch()
         with (
             patch.object(
                 kubernetes, "query", lambda *argv: answers.get(argv[1] if len(argv) > 1 else argv[0], {"items": []})
@@ -108,9 +109,7 @@ def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository
                 "list_objects",
                 lambda paths, selector="": (item for kind in paths for item in lists.get(kind, [])),
             ),
-            patch.object(
-                kubernetes, "api_groups", lambda: [kubernetes.KUEUE, kubernetes.LEADER_WORKER_SET, kubernetes.METRICS]
-            ),
+            patch.object(kubernetes, "api_groups", lambda: [kubernetes.KUEUE, kubernetes.LEADER_WORKER_SET]),
             queue_objects.manifests(),
         ):
             cluster = kubernetes.cluster(root)
