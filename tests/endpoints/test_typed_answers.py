@@ -185,7 +185,7 @@ def test_one_place_makes_clients_of_botocore() -> None:
     ("kind", "help"),
     [(SSLError, "as `ca` of the store in the fleet"), (EndpointConnectionError, "Check the address")],
 )
-def test_an_unknown_authority_of_a_store_is_told_from_a_store_that_is_silent(kind: Any, help: str) -> None:
+def test_an_unknown_authority_of_a_store_has_another_help_than_a_silent_store(kind: Any, help: str) -> None:
     error = kind(endpoint_url="https://192.0.2.1", error="certificate verify failed")
 
     assert help in str(s3_facts.diagnose("s3:x", "https://192.0.2.1", error))
