@@ -105,6 +105,7 @@ def _driver(host: Host) -> str:
     """Return the declared version of NVIDIA's driver where a twin leaves it out, since it is its vendor's."""
     if "nvidia_driver" not in roles_of_vendors(host):
         return ""
+    # a set of the fleet's own may be declared without it: the version of the stand-in is then that of no driver
     return str((host.roles["nvidia_driver"] or {}).get("version", "0"))
 
 

@@ -148,7 +148,7 @@ def _enrol(lab: Lab) -> str:
     """Enrol the person in a terminal, as people do, and return the seed that it shows."""
     program = str(lab.directory / ".venv/bin/rackwright")
     status, text = enrol_in_terminal(program, ["enrol", lab.stack, PERSON], lab.directory)
-    need(status == 0, "nobody could be enrolled")
+    need(status == 0, "no person could be enrolled")
     [seed] = re.findall(r"type ([A-Z2-7]{32})", text)
     return str(seed)
 

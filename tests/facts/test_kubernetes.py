@@ -35,7 +35,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ..
 
 
 def with_metrics_server(root: Path) -> None:
-    """Let a host have the objects of Metrics Server."""
+    """Give a host the objects of Metrics Server."""
     path = Path(f"{root}{kubernetes.METRICS}")
     path.parent.mkdir(parents=True)
     path.write_text('{"items": []}')

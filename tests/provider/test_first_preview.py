@@ -67,7 +67,7 @@ def test_an_endpoint_that_the_run_makes_first_is_no_warning(stack, tmp_path) -> 
 
 
 def test_an_endpoint_that_exists_and_does_not_answer_is_a_warning(stack, memory, tmp_path) -> None:
-    """What makes it is there and as declared, so that this run changes nothing about it."""
+    """The resource that makes it is as declared, so that this run does not change it."""
     made = stack.create(RED)
     stack.update(made, RED, preview=True)
     preview_shelf(stack)

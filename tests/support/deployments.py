@@ -145,7 +145,7 @@ class Deployment(Lab):
 
 @contextmanager
 def _more_watches() -> Iterator[None]:
-    """Let root have as many inotify instances as the nodes of the bank need, as its tutorial says."""
+    """Raise the limit of root's inotify instances to what the nodes of the bank need, as its tutorial does."""
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
     before = limit.read_text()
     limit.write_text(str(max(int(before), 512)))

@@ -22,7 +22,7 @@ _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_EACH, INOTIFY_NODE = 4, 20
 """Inotify instances that root holds in one container, and in one that is a node of Kubernetes.
 
-All containers have the same root. Counted on a cluster of three control planes, which held 23 to 27 each, and two
+All containers have the same root. Counted on a cluster of three control planes, which held 22 to 27 each, and two
 other nodes with 13.
 """
 _OVERLAY = 'mount --bind "$1" /mnt && mount -t overlay -o lowerdir=/mnt,upperdir=changed,workdir=work overlay /mnt'
