@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rackwright.facts.integrity import acl_entries, format_capabilities
-from rackwright.facts.probe import digest_cache, file_integrity, generated_files
+from rackwright.facts.probe import digest_cache, file_integrity, file_walk, generated_files
 from rackwright.facts.probe.file_integrity import COLLAPSED, ROWS_EACH
 from rackwright.facts.probe.observe import attempt
 from tests.support.fabricated_machine import FabricatedMachine
@@ -214,7 +214,7 @@ def test_rows_that_are_left_out_are_counted(machine):
 
 @pytest.mark.parametrize(("limit", "reason"), (("ENTRIES_EACH", "it has more"), ("ENTRIES", "/var/spool has more")))
 def test_a_directory_with_too_many_files_is_unread_and_all_others_are_judged(machine, monkeypatch, limit, reason):
-    monkeypatch.setattr(file_integrity, limit, 30)
+    monkeypatch.setattr(file_walk, limit, 30)
     for number in range(31):
         machine.write(f"var/spool/mail-queue/{number}", "")
     machine.write("var/spool/evil", "")

@@ -16,7 +16,7 @@ ACCOUNTS = {"runs", "tracking"}
 OF_ROOT = {
     "block", "superblocks", "signature_check", "kernel", "elf", "network", "vendors", "gpus", "system", "isolate",
     "servers", "archives", "packaged", "processes", "digest_cache", "log_chain", "log_segments", "trials", "loads",
-    "file_integrity", "generated_files", "object_store",
+    "file_integrity", "file_walk", "dpkg_lists", "generated_files", "object_store",
     "package_database", "packet_paths", "bpf_programs", "service_processes", "storage_behaviour",
     "python_environments",
 }  # fmt: skip

@@ -9,7 +9,8 @@ import os
 import re
 from typing import Any, Dict, Iterator
 
-from rackwright.facts.probe.file_integrity import INSTALLED_NS, LIST_BYTES
+from rackwright.facts.probe.dpkg_lists import LIST_BYTES
+from rackwright.facts.probe.file_integrity import INSTALLED_NS
 from rackwright.facts.probe.generated_files import ALTERNATIVES, CHOSEN
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read
 from rackwright.facts.probe.packaged import DPKG_INFO

@@ -17,7 +17,7 @@ from glob import escape, glob
 from typing import Any, Callable
 
 from rackwright.facts.probe.digest_cache import DigestCache
-from rackwright.facts.probe.file_integrity import XATTRS
+from rackwright.facts.probe.file_rights import XATTRS
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read, read_untrusted
 from rackwright.facts.probe.service_state import UNITS, WORKLOADS, WRITTEN
 from rackwright.facts.probe.system import ENVIRONMENT_MARKER, ENVIRONMENTS, mode_text, owner_name
