@@ -105,9 +105,10 @@ def test_a_plan_writes_rendered_files_and_plays_the_role_once():
 
     plan = planned(raw)
 
-    first, keep, play, last = plan.steps
+    keep, first, play, last = plan.steps
+    assert isinstance(keep, Command) and keep.argv[-1] == "/etc/motd", "the earlier version is kept"
     assert isinstance(first, Put) and '"phase": "creating"' in first.content
-    assert isinstance(keep, Command) and keep.argv[-1] == "/etc/motd", "what stood there is kept"
+    assert json.loads(first.content)["wrote"] == ["/etc/motd"], "a removal after a failed play restores it"
     assert isinstance(play, PlayRole) and play.role == "toy"
     [written] = play.variables["toy_files"]
     assert base64.b64decode(written["content"]).decode() == MOTD

@@ -135,6 +135,8 @@ class PresentFile(Entry):
     present: str
     mode: str
     owner: str = "root:root"
+    leaves: bool = False
+    """Whether the file leaves the host with the role, as one that the role's tasks make from nothing."""
 
     @property
     def thing(self) -> str:

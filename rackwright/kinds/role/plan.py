@@ -20,7 +20,7 @@ from rackwright.kinds.shared.identity import refuse_wrong_machine
 from rackwright.schema.secret import placeholder
 from rackwright.schema.units import format_size
 
-REMOVAL_NOTE = "other packages, accounts and the states of services stay as they are: others may use them by now"
+REMOVAL_NOTE = "other packages, accounts and services stay as they are: others may use them by now"
 
 
 def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], facts: Facts) -> Plan:
@@ -101,14 +101,14 @@ def _steps(
 ) -> Iterator[Step]:
     owner = facts.owner(spec.owner) or {}
     packages = shared_packages.notes(promises.entries, owner, facts)
-    paths = [file.file for file in promises.files]
+    paths = [*(file.file for file in promises.files), *promises.leaving_files]
     old_files = owner.get("wrote", ())
     if owner.get("phase") != "ready" or set(paths) - set(old_files):
-        text = owner_text(spec, "creating", old_files, packages=packages)
-        yield Put("note in the owner file: creating", spec.owner_file, text, 0o600)
-        unmanaged = tuple(path for path in paths if path not in old_files)
-        if unmanaged:
+        if unmanaged := tuple(path for path in paths if path not in old_files):
             yield ownership.back_up(spec.owner, unmanaged)
+        # with the new files, whose backups exist: a removal after a failure restores them too
+        text = owner_text(spec, "creating", [*old_files, *unmanaged], packages=packages)
+        yield Put("note in the owner file: creating", spec.owner_file, text, 0o600)
     also = f", which restarts {', '.join(sorted(outdated))}" if outdated else ""
     play = PlayRole(f"play role {spec.role}{also}", spec.role, variables(spec, promises, outdated))
     source = promises.source
@@ -168,6 +168,8 @@ def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
             0o600,
         )
     ]
+    if units := ownership.written_units(files):
+        steps.append(ownership.stop_units(spec.owner, units))
     if files:
         steps.append(ownership.restore(spec.owner, files))
         steps.append(Command("reload systemd", ("systemctl", "daemon-reload")))

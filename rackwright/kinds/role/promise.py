@@ -20,7 +20,7 @@ from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.facts.program import log_chain_program, program
-from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry
+from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry, PresentFile
 from rackwright.kinds.role.krl import krl
 from rackwright.kinds.role.password_hash import bcrypt_hash
 from rackwright.kinds.role.spec import AboutHost, RoleSpec
@@ -114,6 +114,11 @@ class Promises:
     @property
     def files(self) -> tuple[FileEntry, ...]:
         return tuple(entry for entry in self.entries if isinstance(entry, FileEntry))
+
+    @property
+    def leaving_files(self) -> tuple[str, ...]:
+        """Paths of the files that the role's tasks make, and that leave the host with the role."""
+        return tuple(entry.present for entry in self.entries if isinstance(entry, PresentFile) and entry.leaves)
 
     @property
     def exclusive_directories(self) -> tuple[str, ...]:

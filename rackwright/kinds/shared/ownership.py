@@ -1,7 +1,7 @@
 """Owner files on a host: the resource and fleet that own a thing, and the phase of its creation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rackwright.core.contract import Command
@@ -11,6 +11,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.unknown_facts import unknown_fact
 
 BACKUPS = "/var/lib/rackwright/before"
+UNITS = "/etc/systemd/system"
 _KEEP = """set -eu
 kept=$1; shift
 for path; do
@@ -30,6 +31,15 @@ for path; do
   fi
 done
 [ ! -d "$kept" ] || find "$kept" -depth -type d -empty -delete
+"""
+_STOP = """set -eu
+kept=$1 units=$2; shift 2
+for unit; do
+  file=$units/$unit
+  [ -e "$file" ] && [ ! -e "$kept$file" ] || continue
+  systemctl disable --quiet "$unit"
+  [ "$(systemctl show --property=Type --value "$unit")" = oneshot ] || systemctl stop "$unit"
+done
 """
 
 
@@ -53,6 +63,22 @@ def restore(name: str, paths: tuple[str, ...]) -> Command:
     """Return the step that restores the backups of *paths*; a file without a backup is removed."""
     argv = ("sh", "-c", _RESTORE, "sh", backup_path(name), *paths)
     return Command(f"restore the earlier version of {_files(paths)}", argv)
+
+
+def written_units(paths: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the units of systemd whose files are among *paths*."""
+    found = (path.rpartition("/") for path in paths)
+    return tuple(name for folder, _, name in found if folder == UNITS)
+
+
+def stop_units(name: str, units: Sequence[str]) -> Command:
+    """Return the step that disables *units*, and stops those that run, before their files are removed.
+
+    A unit with an earlier version comes back, and goes on. A unit of type oneshot is disabled alone: its ExecStop may
+    open what it has closed, such as a packet filter, before its programs end.
+    """
+    argv = ("sh", "-c", _STOP, "sh", backup_path(name), UNITS, *units)
+    return Command(f"stop and disable {', '.join(units)}", argv)
 
 
 def _files(paths: tuple[str, ...]) -> str:
