@@ -1,6 +1,6 @@
 """The one map from the ways in which a command ends to its exit status."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
 
@@ -33,3 +33,13 @@ MEANINGS: Mapping[ExitStatus, str] = {
     ExitStatus.OUTPUT_CLOSED: "The reader of the output ended first, as `head` does. The result is unknown.",
     ExitStatus.TERMINATED: "SIGTERM ended the command. Running it again is safe.",
 }
+GRAVEST_FIRST = (ExitStatus.FAILED, ExitStatus.REFUSED, ExitStatus.DIFFERS, ExitStatus.UNKNOWN)
+
+
+def gravest(statuses: Iterable[int]) -> ExitStatus:
+    """Return the status of a command whose parts ended with *statuses*; AS_DECLARED without a part of another status.
+
+    A host that was not reached counts least: it decides only where all that was reached is as declared.
+    """
+    ended = {*statuses}
+    return next((status for status in GRAVEST_FIRST if status in ended), ExitStatus.AS_DECLARED)

@@ -115,6 +115,7 @@ MAY_IMPORT = {
     ),
     "rackwright.access": (
         "errors",
+        "exit_status",
         "files",
         "progress",
         "scratch",
@@ -152,7 +153,7 @@ MAY_IMPORT = {
         "workloads.tracking",
     ),
     "rackwright.log": ("errors", "foreign", "files", "locations", "scratch", "facts", "stack", "endpoints"),
-    "rackwright.provider": (*LOWER, "endpoints", "log"),
+    "rackwright.provider": (*LOWER, "exit_status", "endpoints", "log"),
     "rackwright.qualify": LOWER,
     "rackwright.erase": LOWER,
     "rackwright.toolchain": ("errors", "files", "locations", "process_tree", "progress", "schema.secret", "scratch"),

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from rackwright.access import totp
 from rackwright.core.contract import Command, Put
-from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostUnreachable, UserError
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, UserError
+from rackwright.exit_status import gravest
 from rackwright.facts.digest import digest
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
@@ -195,6 +196,5 @@ def _count(hosts: list[str]) -> str:
 
 
 def exit_status(enrolment: Enrolment) -> int:
-    """Return 0 if every host has the secret, else the exit status of the worst failure."""
-    statuses = {error.exit_status for error in enrolment.failures.values()}
-    return max(statuses - {HostUnreachable.exit_status}, default=HostUnreachable.exit_status if statuses else 0)
+    """Return 0 if every host has the secret, else the exit status of the gravest failure."""
+    return gravest(error.exit_status for error in enrolment.failures.values())

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from rackwright import scratch, terminal
 from rackwright.cli import project, pulumi_entries, recording
 from rackwright.cli.pulumi import finish, read_state, run_pulumi
-from rackwright.cli.removal import Outcome, plan_removals
+from rackwright.cli.removal import KEPT, Outcome, plan_removals
 from rackwright.errors import command
-from rackwright.exit_status import ExitStatus
+from rackwright.exit_status import ExitStatus, gravest
 from rackwright.log.operation import VARIABLE
 from rackwright.provider import state_format
+from rackwright.provider.outcomes import STATUSES
 
 if TYPE_CHECKING:
     from rackwright.stack import Stack
@@ -20,6 +21,7 @@ TOTALS: Mapping[Outcome, str] = {
     "removed": "removed from the hosts",
     "stays": "unchanged on the hosts",
     "refused": "refused",
+    "not reached": "not reached",
 }
 
 
@@ -46,11 +48,12 @@ def run(name: str, yes: bool) -> int:
                 terminal.show("".join(f"  {line}\n" for line in removal.text.splitlines()), end="")
         counts = Counter(removal.outcome for removal in found)
         terminal.show(", ".join(f"{counts[outcome]} {text}" for outcome, text in TOTALS.items()))
-        if not yes and counts["refused"]:
+        kept = [outcome for outcome, word in KEPT.items() if counts[word]]
+        if not yes and kept:
             again = command("rackwright destroy {}", name)
-            project.notify(f"nothing was changed: correct the refusals above, and run {again} again")
+            project.notify(f"nothing was changed: correct what keeps the resources above, and run {again} again")
             project.notify(f"{command('rackwright destroy {} --yes', name)} removes the other resources")
-            return ExitStatus.REFUSED
+            return gravest(STATUSES[outcome] for outcome in kept)
         destroys = any(each.record.destroys for each in found)
         if not yes and not project.confirm_change(stack, _question(stack, counts["removed"]), destroys):
             project.notify("nothing was changed")

@@ -11,6 +11,7 @@ from rackwright import scratch, terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import DECLARE, AsJson
 from rackwright.errors import DeclarationError
+from rackwright.exit_status import gravest
 from rackwright.files import write_atomic
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def discover(
         hosts, errors = discover_hosts(places, pins, _Trust(frozenset(trusted or ())), project.notify)
         for error in errors:
             project.notify(error.render())
-        status = max((error.exit_status for error in errors), default=0)
+        status = gravest(error.exit_status for error in errors)
         discovery: Discovery = {
             "hosts": {name: {"declaration": host.host, "notes": host.notes} for name, host in hosts.items()},
             "errors": [cast("ErrorData", each.as_data()) for error in errors for each in error.diagnostics],
@@ -71,7 +72,7 @@ def discover(
             project.check(path, text)
         except DeclarationError as wrong:
             project.notify(f"{wrong.render()}\nthe lines below are no valid fleet yet: complete them by hand")
-            into, status = None, max(status, wrong.exit_status)
+            into, status = None, gravest((status, wrong.exit_status))
         if into:
             write_atomic(into, text)
             undo.pop_all()

@@ -9,6 +9,7 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, HostName, StackName
 from rackwright.errors import DeclarationError, command
+from rackwright.exit_status import gravest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +142,7 @@ def erase(
             erased = {drive.serial for drive in result.certificate.drives} if result.certificate else set()
             for serial in serials:
                 operation.complete(host, serial, "done" if serial in erased else "failed")
-            recording.finish(operation, max((failure.exit_status for failure in result.failures), default=0))
+            recording.finish(operation, gravest(failure.exit_status for failure in result.failures))
     if isinstance(result, DryRun):
         if as_json:
             contents: ErasureData = {"erased": [], "contents": result.drives, "errors": [], "certificate": None}
@@ -165,7 +166,7 @@ def erase(
         terminal.show(f"{', '.join(done)}: erased and read back; see {certificate}, signed by {certificate.name}.sig")
     if not done:
         project.notify("no certificate was written")
-    raise typer.Exit(max((failure.exit_status for failure in result.failures), default=0))
+    raise typer.Exit(gravest(failure.exit_status for failure in result.failures))
 
 
 @app.command()

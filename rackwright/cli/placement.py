@@ -8,6 +8,7 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project, recording
 from rackwright.errors import DeclarationError, Diagnostic, UserError
+from rackwright.exit_status import gravest
 
 if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import PlacementPlan, PlacementResult, RelocationData
@@ -142,8 +143,7 @@ def _finish(failed: "dict[Relocation, UserError]", unreachable: "dict[str, UserE
     """End the command with the gravest status, after the errors of hosts without a usable answer."""
     for error in unreachable.values():
         project.notify(str(error))
-    statuses = [error.exit_status for error in failed.values()]
-    raise typer.Exit(max(statuses or [error.exit_status for error in unreachable.values()], default=0))
+    raise typer.Exit(gravest(error.exit_status for error in (*failed.values(), *unreachable.values())))
 
 
 def _require_rules(stack: "Stack") -> None:

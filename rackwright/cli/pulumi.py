@@ -18,7 +18,7 @@ from rackwright.cli.ending import INTERRUPTED_TEXT, StopSignal
 from rackwright.cli.killed import killed_error, killed_provider
 from rackwright.cli.removal import Removal
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, SetupError, command
-from rackwright.exit_status import ExitStatus
+from rackwright.exit_status import ExitStatus, gravest
 from rackwright.files import write_atomic
 from rackwright.hosts import recent
 from rackwright.kinds.table import KINDS
@@ -268,12 +268,15 @@ class PulumiRun:
         """Return this result with the effects of *removals*, which pulumi plans without asking the provider."""
         removals = list(removals)
         texts = {each.name: (each.reason,) for each in removals if each.reason}
-        refused = {each.name for each in removals if each.outcome == "refused"}
+        kept: dict[Outcome, set[str]] = {
+            outcome: {each.name for each in removals if each.outcome == word} | self.resources.get(outcome, set())
+            for outcome, word in removal.KEPT.items()
+        }
         return replace(
             self,
             events=replace(self.events, messages={**self.events.messages, **texts}),
             plans={**self.plans, **{each.name: each.record for each in removals}},
-            resources={**self.resources, "refused": self.resources.get("refused", set()) | refused},
+            resources={**self.resources, **kept},
         )
 
     @property
@@ -462,7 +465,7 @@ class _Records:
             with_results: Whether to print a line for each finished resource as well.
         """
         failures = pulumi_display.Failures()
-        results = pulumi_display.ResourceResults(failures.cancelled)
+        results = pulumi_display.ResourceResults(failures.outcomes)
         self.events.touch()
         self.outcomes.touch(0o600)
 
@@ -602,13 +605,9 @@ def exit_status(verb: Verb, status: int, changes: bool, resources: Mapping[Outco
         return ExitStatus.FAILED
     if status > 1:
         return ExitStatus.REFUSED
-    if resources.get("failed"):
-        return ExitStatus.FAILED
-    if resources.get("refused"):
-        return ExitStatus.REFUSED
-    if status:
-        return ExitStatus.FAILED
-    if resources.get("by_hand") or (verb == "preview" and changes):
-        return ExitStatus.DIFFERS
-    is_unknown = resources.get("unknown") or resources.get("unreachable")
-    return ExitStatus.UNKNOWN if is_unknown else ExitStatus.AS_DECLARED
+    ended = [outcomes.STATUSES[outcome] for outcome, names in resources.items() if names]
+    if status and not any(resources.get(outcome) for outcome in outcomes.INCOMPLETE):
+        ended.append(ExitStatus.FAILED)  # an error that belongs to no resource
+    if verb == "preview" and changes:
+        ended.append(ExitStatus.DIFFERS)
+    return gravest(ended)

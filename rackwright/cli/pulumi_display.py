@@ -2,29 +2,33 @@
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from rackwright import terminal
 from rackwright.cli import activity
 from rackwright.kinds.table import KINDS
+from rackwright.provider.outcomes import INCOMPLETE, Outcome
 
 DONE: Mapping[str, str] = {"create": "created", "update": "updated", "delete": "deleted", "import": "imported"}
 """The word for each operation that has succeeded; others are named as pulumi names them."""
+FAILURES: Mapping[Outcome, str] = {"cancelled": "cancelled", "halted": "not begun", "unreachable": "not reached"}
+"""The word for a change that was not made, by its outcome; another one has failed or was refused."""
 UNCHANGED = frozenset({"same", "read", "refresh"})
 
 
 class ResourceResults:
     """The resources whose work has ended, from further lines of pulumi's event log."""
 
-    def __init__(self, cancelled: Collection[str] = ()) -> None:
+    def __init__(self, outcomes: Mapping[str, Outcome] = MappingProxyType({})) -> None:
         """
         Args:
-            cancelled: Resources whose change was cancelled, which pulumi calls failed.
+            outcomes: Outcomes of resources whose change pulumi calls failed, whatever the reason is.
         """
-        self._cancelled = cancelled
+        self._outcomes = outcomes
         self._began: dict[str, int] = {}
         self.names: set[str] = set()
         """The resources that pulumi has finished, or has left as they are."""
@@ -56,7 +60,7 @@ class ResourceResults:
                 continue
             if is_change:
                 self.changed |= {name} if kind == "resOutputsEvent" else set()
-                failure = "cancelled" if name in self._cancelled else "failed"
+                failure = FAILURES.get(self._outcomes.get(name, "failed"), "failed")
                 result = failure if kind == "resOpFailedEvent" else DONE.get(planned["op"], planned["op"])
                 yield f"{name}: {result}, {at - self._began.pop(urn, at)} s"
             if planned["op"] != "refresh":
@@ -67,7 +71,8 @@ class Failures:
     """The failures of resources, from further lines of the records of a provider."""
 
     def __init__(self) -> None:
-        self.cancelled: set[str] = set()
+        self.outcomes: dict[str, Outcome] = {}
+        """Outcome of each resource whose change was not made."""
 
     def lines(self, records: IO[str]) -> Iterator[str]:
         """Yield a line with the reason for each resource that has failed or was refused."""
@@ -78,9 +83,10 @@ class Failures:
                 records.seek(place)
                 return
             record = json.loads(line)
-            self.cancelled |= {record["id"]} if record.get("outcome") == "cancelled" else set()
+            if (outcome := record.get("outcome")) in INCOMPLETE:
+                self.outcomes[record["id"]] = outcome
             if record.get("reason"):
-                yield f"{record['id']}: {record['outcome']}: {record['reason']}"
+                yield f"{record['id']}: {FAILURES.get(outcome, outcome)}: {record['reason']}"
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def change_lines(records: Path, events: Path, expected: Collection[str], has_end
         has_ended_early: Whether an error or a signal has ended the command, so that changes may not have begun.
     """
     found, reasons = outcomes.read(records), outcomes.read_reasons(records)
-    bad = {name for outcome in ("failed", "refused") for name in found.get(outcome, ())}
+    bad = {name for outcome in outcomes.INCOMPLETE for name in found.get(outcome, ())}
     yield from (f"  {name}: {reason}" for name, reason in reasons.items() if name in bad)
     if not has_ended_early:
         return

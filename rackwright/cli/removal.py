@@ -13,17 +13,21 @@ from rackwright.audit import evidence
 from rackwright.cli import project
 from rackwright.core.contract import Kind, Plan
 from rackwright.core.wording import format_plan
-from rackwright.errors import UserError, render
+from rackwright.errors import Unreachable, UserError, render
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
 from rackwright.kinds.table import KINDS
+from rackwright.provider import outcomes
 from rackwright.provider.inputs import parse_spec
 from rackwright.provider.outcomes import PlanRecord, losses
+from rackwright.provider.undeclared_source import refuse_removal
 
 if TYPE_CHECKING:
     from rackwright.audit.report import Evidence
     from rackwright.stack import Stack
 
-Outcome = Literal["removed", "stays", "refused"]
+Outcome = Literal["removed", "stays", "refused", "not reached"]
+KEPT: Mapping[outcomes.Outcome, Outcome] = {"refused": "refused", "unreachable": "not reached"}
+"""The outcomes with which a resource keeps its entry in the state, by the provider's word."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,12 @@ def plan_removal(stack: "Stack", resource: Mapping[str, Any], facts: "Evidence")
     if spec.is_only_compared:
         return Removal(name, "stays", "it is only compared: its entry leaves the state, and nothing else changes")
     source = str(spec.facts_source)
-    observed = facts.get(source)
-    if observed is None:
-        return Removal(name, "refused", f"{source} is not declared any more, so it cannot be reached")
+    if source not in {*stack.fleet.hosts, *map(str, stack.endpoint_sources)}:
+        return Removal(name, "refused", refuse_removal(stack.name, name, spec.facts_source).render(severity=""))
+    observed = facts[source]
     if isinstance(observed, UserError):
-        return Removal(name, "refused", observed.render(severity=""))
+        outcome: Outcome = "not reached" if isinstance(observed, Unreachable) else "refused"
+        return Removal(name, outcome, observed.render(severity=""))
     consent = kind.consents(spec)
     plan: Plan = refuse_unknown(name, lambda: kind.removal(spec, observed, stack.repository, consent))
     if plan.refusals:

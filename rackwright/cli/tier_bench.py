@@ -13,6 +13,7 @@ from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.cli.tier import open_bucket, parse_bytes
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, UserError
+from rackwright.exit_status import gravest
 
 if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import CostComparison, TierBench
@@ -78,7 +79,7 @@ def bench(
         project.notify(str(error))
     if page is not None:
         _write_page(page, stack, speeds, costs, model_bytes)
-    raise typer.Exit(max((error.exit_status for error in unreachable), default=0))
+    raise typer.Exit(gravest(error.exit_status for error in unreachable))
 
 
 def _require_writable(page: Path) -> None:

@@ -128,6 +128,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         found = resources().get((token, id))
         return found.after if found else ()
 
+    sources = {*loaded_stack.fleet.hosts, *map(str, loaded_stack.endpoint_sources)}
     log = open_log(loaded_stack.project, os.environ)
     digests = cache(partial(of_stack, loaded_stack))  # a preview needs none
 
@@ -157,6 +158,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         loaded_stack.retired,
         open_endpoints(loaded_stack),
         find_prerequisites,
+        lambda source: str(source) in sources,
     )
 
 

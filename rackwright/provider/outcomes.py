@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 from rackwright.core.contract import Call, Claim, Command, Difference, Plan
 from rackwright.core.wording import format_difference, format_manual
+from rackwright.exit_status import ExitStatus
 from rackwright.provider.lifetime import append
 from rackwright.provider.saved_plan import claims_digest, text_digests
 
-Outcome = Literal["failed", "cancelled", "refused", "by_hand", "unknown", "unreachable", "done"]
+Outcome = Literal["failed", "cancelled", "halted", "refused", "by_hand", "unknown", "unreachable", "done"]
 HEADINGS: Mapping[Outcome, str] = {
     "failed": "failed",
     "cancelled": "cancelled",
+    "halted": "not begun, because of other hosts",
     "refused": "refused",
     "by_hand": "manual work needed",
     "unknown": "unknown in part",
@@ -26,6 +28,19 @@ HEADINGS: Mapping[Outcome, str] = {
 }
 
 
+STATUSES: Mapping[Outcome, ExitStatus] = {
+    "failed": ExitStatus.FAILED,
+    "cancelled": ExitStatus.FAILED,
+    "halted": ExitStatus.UNKNOWN,  # the failure of the other hosts, if there is one, has an outcome of its own
+    "refused": ExitStatus.REFUSED,
+    "by_hand": ExitStatus.DIFFERS,
+    "unknown": ExitStatus.UNKNOWN,
+    "unreachable": ExitStatus.UNKNOWN,
+    "done": ExitStatus.AS_DECLARED,
+}
+"""The exit status of a command with a resource of each outcome, if no other resource has a graver one."""
+INCOMPLETE: tuple[Outcome, ...] = ("failed", "cancelled", "halted", "refused", "unreachable")
+"""Outcomes of changes that were not made, or not to their end."""
 REASON_CHARACTERS = 1000
 """Limit of the length of a reason, which may quote output of a host."""
 
@@ -104,7 +119,7 @@ def read(path: Path) -> dict[Outcome, set[str]]:
 
 
 def read_reasons(path: Path) -> dict[str, str]:
-    """Return the reason of the last failure of each resource that has failed or was refused, in their order."""
+    """Return the reason of the last failure of each resource whose change was not made, in their order."""
     records = map(json.loads, path.read_text().splitlines() if path.exists() else ())
     return {record["id"]: record["reason"] for record in records if record.get("reason")}
 

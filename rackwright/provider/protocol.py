@@ -22,6 +22,7 @@ from rackwright.errors import (
     visible,
 )
 from rackwright.hosts.pool import ChangeCancelled
+from rackwright.hosts.rollout import RolloutHalted
 from rackwright.provider import codec
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.engine import Engine, ResourceLog
@@ -57,6 +58,13 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (OutOfTime, grpc.StatusCode.DEADLINE_EXCEEDED),
     (OperationCancelled, grpc.StatusCode.CANCELLED),
     (Exception, grpc.StatusCode.ABORTED),
+)
+_OUTCOMES: tuple[tuple[type[UserError], Outcome], ...] = (
+    (ChangeRefused, "refused"),
+    (DeclarationError, "refused"),
+    (RolloutHalted, "halted"),
+    (Unreachable, "unreachable"),
+    (UserError, "failed"),
 )
 _KINDS: dict[Change, provider_pb2.PropertyDiff.Kind.ValueType] = {
     "add": provider_pb2.PropertyDiff.ADD,
@@ -272,8 +280,7 @@ def _outcome(error: Exception) -> tuple[Outcome, str]:
     if not isinstance(error, UserError):
         return "failed", f"{type(error).__name__}: {error}" if not isinstance(error, OutOfTime) else str(error)
     more = f" (and {len(error.diagnostics) - 1} more)" if len(error.diagnostics) > 1 else ""
-    refused = isinstance(error, ChangeRefused | DeclarationError)
-    return "refused" if refused else "failed", f"{error.diagnostic.problem}{more}"
+    return next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), f"{error.diagnostic.problem}{more}"
 
 
 def _status(error: Exception, redact: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:

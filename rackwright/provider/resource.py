@@ -35,6 +35,7 @@ from rackwright.provider.operation import Operation
 from rackwright.provider.site import Sites
 from rackwright.provider.state_format import check_format, format_of, set_aside_help
 from rackwright.provider.subject import COMPUTED, ObservedSubject, Properties, Subject, Urn, mark_secrets
+from rackwright.provider.undeclared_source import refuse_removal
 
 Change = Literal["add", "update", "input"]
 """A claimed property that is missing, a claimed property with another value, or a changed input."""
@@ -233,14 +234,18 @@ class Resources:
                     )
                 )
         operation.note("done")
-        if observed.plan.by_hand:
-            text = "\n".join(f"by hand: {line}" for line in format_manual(observed.plan.by_hand))
-            operation.warn(text, "by_hand")
+        if by_hand := observed.plan.by_hand:
+            text = "\n".join(f"by hand: {line}" for line in format_manual(by_hand))
+            operation.warn(text, "unknown" if all(each.is_unknown for each in by_hand) else "by_hand")
         return subject.id, observed.outputs(created or creates)
 
     def delete(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
         """Remove the resource from its source if its last *inputs* allow that; leave a retired host unchanged."""
         self._refuse_other_format(urn, inputs)
+        self._delete(urn, inputs, operation)
+        operation.note("done")  # nothing of it is unknown any more
+
+    def _delete(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
         site, retired = self._sites[urn.stack], str(inputs.get("host"))
         if retired in site.retired_hosts:
             with site.record("delete", retired, retired, self._sites.redact):
@@ -257,6 +262,9 @@ class Resources:
             return
         self._refuse_in_maintenance(urn, inputs)
         source = subject.spec.facts_source
+        if not site.is_declared(source):
+            with self._record("delete", subject):
+                raise ChangeRefused(refuse_removal(urn.stack, subject.id, source))
         try:
             with self._record("delete", subject) as entry:
                 saved_plan.check_removal(subject.id)
@@ -268,7 +276,7 @@ class Resources:
             else:
                 forget = command("rackwright host forget {} {}", urn.stack, source)
                 note = f"a removal needs its host; if the host never comes back, {forget} forgets all its resources"
-            raise ChangeRefused(*(_add_context(each, subject.id, note) for each in error.diagnostics)) from error
+            raise type(error)(*(_add_context(each, subject.id, note) for each in error.diagnostics)) from error
 
     def _remove(self, subject: Subject, operation: Operation, entry: LoggedOperation) -> None:
         plan = subject.removal()

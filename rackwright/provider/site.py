@@ -23,6 +23,9 @@ FindInputs = Callable[[str, str], Mapping[str, JSON] | None]
 FindPrerequisites = Callable[[str, str], Collection[str]]
 """A function of (type token, id) that returns the ids of the resources after which a declared resource comes."""
 
+IsDeclared = Callable[[Source], bool]
+"""A function that returns whether the fleet has a host, or an endpoint."""
+
 
 class HostsProtocol(Protocol):
     """The provider's interface to the hosts; see rackwright.hosts."""
@@ -103,6 +106,7 @@ class Site:
     """Hosts whose resources leave the state and stay unchanged."""
     endpoints: EndpointsProtocol = field(default_factory=NoEndpoints)
     find_prerequisites: FindPrerequisites = lambda token, id: ()
+    is_declared: IsDeclared = lambda source: True
 
     def facts(self, source: Source, fresh: bool = False) -> Facts:
         """Return the facts of *source*, read once in this phase.

@@ -2,6 +2,7 @@
 
 import subprocess
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 
@@ -10,6 +11,8 @@ from rackwright.cli import project, state
 from rackwright.cli.killed import killed_error
 from rackwright.cli.pulumi import exit_status
 from rackwright.errors import StepFailed
+from rackwright.exit_status import gravest
+from rackwright.provider.outcomes import STATUSES, Outcome
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,12 @@ from rackwright.errors import StepFailed
         ("up", 1, True, {"failed": {"a"}, "refused": {"b"}}, 4),
         ("up", 1, True, {"refused": {"a"}}, 2),
         ("up", 1, True, {}, 4),
+        ("up", 1, True, {"unreachable": {"a"}}, 3),
+        ("up", 1, True, {"unreachable": {"a"}, "halted": {"b"}}, 3),
+        ("up", 1, True, {"unreachable": {"a"}, "by_hand": {"b"}}, 1),
+        ("up", 1, True, {"unreachable": {"a"}, "refused": {"b"}}, 2),
+        ("up", 1, True, {"unreachable": {"a"}, "failed": {"b"}}, 4),
+        ("up", 1, True, {"unknown": {"a"}}, 4),
         ("up", 255, False, {}, 2),
         ("up", 130, False, {}, 130),
         ("up", -2, False, {}, 130),
@@ -36,6 +45,18 @@ from rackwright.errors import StepFailed
 )
 def test_the_worst_that_was_met_decides(verb, status, changes, found, expected):
     assert exit_status(verb, status, changes, found) == expected
+
+
+def test_every_outcome_has_a_status():
+    assert STATUSES.keys() == {*get_args(Outcome)}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [((), 0), ((0, 3), 3), ((3, 1), 1), ((3, 2, 1), 2), ((3, 2, 1, 4), 4)],
+)
+def test_a_host_that_was_not_reached_counts_least(statuses, expected):
+    assert gravest(statuses) == expected
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (99, "signal 99")])

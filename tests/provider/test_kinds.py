@@ -246,7 +246,7 @@ def test_a_host_that_is_off_keeps_its_state_and_refuses_changes(rig, host, rack)
     assert "unreachable" in rig.read(state).outputs
     with failing("UNAVAILABLE"):
         rig.update(state, REMOVABLE)
-    with failing("FAILED_PRECONDITION") as failures:
+    with failing("UNAVAILABLE") as failures:
         rig.delete(state)
     assert f"`rackwright host forget lab {HOST}`" in failures[0].message
 

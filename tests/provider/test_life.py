@@ -2,6 +2,7 @@
 
 from pulumi.runtime.proto import provider_pb2
 
+from rackwright.provider import lifetime, outcomes
 from tests.support.diagnostics import sentences
 from tests.support.provider_rig import BOX, RED, State, bare, failing
 from tests.support.toy_kind import TOKEN, Box
@@ -188,10 +189,45 @@ def test_nothing_is_forgotten_on_an_unreachable_host(rig):
     state = rig.create({**RED, "destroy": True})
     rig.hosts.down.add("h1")
 
-    with failing("FAILED_PRECONDITION") as failures:
+    with failing("UNAVAILABLE") as failures:
         rig.delete(state)
 
     assert "`rackwright host forget lab h1`" in failures[0].message
+
+
+def test_a_host_that_the_fleet_lost_is_not_changed_and_named(rig):
+    """
+    Although it answers, as a host of a twin does after its lines are gone, and although its data may be lost.
+    """
+    state = rig.create({**RED, "destroy": True})
+    rig.undeclared.add("h1")
+
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.delete(state)
+
+    assert "the fleet does not declare h1 any more; nothing is changed on h1" in sentences(failures[0].message)
+    assert "`rackwright host forget lab h1`" in failures[0].message
+    assert BOX in rig.hosts.things["h1"]
+
+
+def test_the_outcome_of_a_change_says_whether_its_host_was_reached(rig, tmp_path, monkeypatch):
+    """
+    No step has failed on a host that is off. What was unknown of a resource is not unknown after its removal.
+    """
+    monkeypatch.setenv(lifetime.VARIABLE, str(tmp_path / "records"))
+    state = rig.create({**RED, "destroy": True})
+    rig.hosts.down.add("h1")
+    for change in (lambda: rig.update(state, RED), lambda: rig.delete(state)):
+        with failing("UNAVAILABLE"):
+            change()
+    rig.read(state)
+    off = outcomes.read(tmp_path / "records")
+    assert off == {"done": {"h1/a.b"}, "unreachable": {"h1/a.b"}}
+
+    rig.hosts.down.clear()
+    rig.delete(state)
+
+    assert outcomes.read(tmp_path / "records") == {"done": {"h1/a.b"}, "unreachable": set()}
 
 
 def test_a_host_in_maintenance_is_left_alone(rig):

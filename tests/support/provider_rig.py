@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -85,6 +85,8 @@ class Rig:
     """Result of an import by type and id."""
     maintenance: dict[str, str] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
+    undeclared: set[str] = field(default_factory=set)
+    """Hosts that answer, and that the fleet does not have any more."""
     entries: Entries = field(default_factory=list)
     """Entries of the operations log."""
 
@@ -195,7 +197,7 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
     engine.start()
     hosts, opened = Memory(), list[str]()
     declared: dict[tuple[str, str], Mapping[str, Any]] = {}
-    maintenance, retired = dict[str, str](), set[str]()
+    maintenance, retired, undeclared = dict[str, str](), set[str](), set[str]()
     entries: Entries = []
 
     def open_memory(stack: str, secrets: Mapping[str, str]) -> Site:
@@ -203,7 +205,8 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
         rollout_gate = RolloutGate(Rollout(), lambda: False)
         find_inputs = lambda *id: declared.get(id)  # noqa: E731
         record = in_memory(entries)
-        return Site(Repository({}), hosts, execute, rollout_gate, record, find_inputs, maintenance, retired)
+        site = Site(Repository({}), hosts, execute, rollout_gate, record, find_inputs, maintenance, retired)
+        return replace(site, is_declared=lambda source: str(source) not in undeclared)
 
     sites = Sites(open_site or open_memory)
     provider = Provider(Resources(kinds or {TOKEN: Box()}, sites), sites, address)
@@ -218,6 +221,7 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
             declared=declared,
             maintenance=maintenance,
             retired=retired,
+            undeclared=undeclared,
             entries=entries,
         )
     server.stop(None).wait()
