@@ -1,20 +1,25 @@
 """Checks of this computer: each feature of rackwright is ready or lacks something. They change nothing."""
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from rackwright.errors import command
-from rackwright.stack import feasible
+from rackwright import locations
+from rackwright.errors import UserError, command
+from rackwright.stack import feasible, load_stack
+from rackwright.stack.stack import CONTAINERS, settings_source
 from rackwright.toolchain import cache, choose, workloads
+from rackwright.twin.container.backend import kernel_problems
+from rackwright.twin.fleet import containers_of
 from rackwright.twin.vm import accelerator
 
 State = Literal["ready", "later", "limited", "missing"]
@@ -49,6 +54,7 @@ def checks() -> list[Check]:
         _object_stores(),
         _packages("lock of packages", missing["lock"], "gpg"),
         _packages("twin", missing["twin"], "QEMU, systemd-nspawn and the tools for images"),
+        *_containers(),
         _acceleration(),
         _space(),
         _environment("training and quantization", missing["workloads"], workloads.training_directory() / "ready"),
@@ -117,6 +123,21 @@ def _acceleration() -> Check:
         return Check(feature, "limited", "your account cannot use /dev/kvm; QEMU translates, which is slow", help)
     help = "Enable virtualization in the firmware, or use hosts that are containers"
     return Check(feature, "limited", "no /dev/kvm; QEMU translates, which is slow", help)
+
+
+def _containers() -> Iterator[Check]:
+    """Yield what the kernel lacks for the containers of each twin of the project, as `twin start` finds it."""
+    project = locations.find_project(Path.cwd())
+    if project is None or os.geteuid() != 0:  # other accounts have no containers
+        return
+    for name in locations.stack_names(project):
+        with contextlib.suppress(UserError):  # `check` reports the errors of a stack
+            if CONTAINERS not in (settings_source(name, project).data.get("config") or {}):
+                continue  # a stack that uses the hosts of another one takes long to load, and has no settings of hosts
+            stack = load_stack(name, project)
+            for problem in kernel_problems(containers_of(stack.fleet, stack.containers)):
+                found = f"{problem.where}: {problem.problem}"
+                yield Check(f"containers of stack {name}", "limited", found, problem.help)
 
 
 def _space() -> Check:

@@ -57,6 +57,11 @@ def build_twin(
     return Twin(directory(project, name), machines)
 
 
+def containers_of(fleet: Fleet, names: Collection[str]) -> list[Container]:
+    """Return the hosts of *fleet* with these *names* as the containers that they become in a twin."""
+    return [_container(name, host) for name, host in fleet.hosts.items() if name in names]
+
+
 def directory(project: Path, name: str) -> Path:
     """Return the directory of the twin *name* of *project*."""
     return project / ".rackwright" / "twins" / name

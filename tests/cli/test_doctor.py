@@ -1,6 +1,7 @@
 """The report of doctor on a computer that lacks something."""
 
 import json
+import subprocess
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from rackwright.cli import doctor
 from rackwright.cli.app import app
 from rackwright.cli.doctor import Check
+from rackwright.twin.container import backend
 
 
 def test_a_missing_package_is_named_below_its_feature(tmp_path):
@@ -54,3 +56,43 @@ def test_the_library_of_object_stores_is_looked_for(monkeypatch, found, state):
     [check] = [each for each in doctor.checks() if each.feature == "object stores"]
     assert check.state == state and "boto3" in check.details
     assert ("-m pip install boto3`" in check.help) is (found is None)
+
+
+CLUSTER = """\
+fleet: rack
+hosts:
+  node-01:
+    address: 192.0.2.1
+    identity: {serial: S-1}
+    os: debian-12
+    nics: [{name: port0, mac: "52:54:00:00:00:01"}, {name: port1, mac: "52:54:00:00:00:02"}]
+    network: {bonds: {fabric: {mode: 802.3ad, members: [port0, port1], addresses: [10.0.0.1/24]}}}
+"""
+
+
+def test_the_kernel_is_asked_for_what_the_containers_of_the_twins_need(monkeypatch, tmp_path):
+    """
+    A notice, and the command of `twin start`; a stack with errors hides nothing about the others.
+    """
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: rackwright\nruntime: python\n")
+    (stacks / "rack.yaml").write_text(CLUSTER)
+    for stack, more in (("lab", "  rackwright:containers: [node-01]\n"), ("wrong", "  rackwright:containers: 1\n")):
+        target = "config:\n  rackwright:fleet: rack.yaml\n  rackwright:target: twin:lab\n"
+        (stacks / f"Pulumi.{stack}.yaml").write_text(target + more)
+    (tmp_path / "max_user_instances").write_text("3\n")
+    refused = subprocess.CompletedProcess([], 2, "", "Error: Unknown device type.")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(backend, "_INOTIFY", tmp_path / "max_user_instances")
+    monkeypatch.setattr(backend.subprocess, "run", lambda *argv, **options: refused)
+
+    links, inotify = doctor._containers()
+
+    assert {links.feature, inotify.feature} == {"containers of stack lab"}
+    assert {links.state, inotify.state} == {"limited"}
+    assert links.details == "node-01: this computer's kernel makes no link of type bond: Error: Unknown device type."
+    assert "`sudo modprobe bonding`" in links.help
+    assert inotify.details == "1 containers: this computer allows a user 3 inotify instances"
+    assert "`sudo sysctl fs.inotify.max_user_instances=8`" in inotify.help

@@ -4,7 +4,7 @@ import fcntl
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rackwright.errors import Diagnostic, SetupError, command
@@ -59,19 +59,8 @@ class Containers:
                     note="the NICs of a container are TAP devices",
                 )
             )
-        for kind in dict.fromkeys(kind for machine in machines for kind in machine.links):
-            _require_link(kind, [machine.name for machine in machines if kind in machine.links])
-        allowed = int(_INOTIFY.read_text())
-        needed = sum(INOTIFY_NODE if machine.nests else INOTIFY_EACH for machine in machines)
-        if needed > allowed:
-            raise SetupError(
-                Diagnostic(
-                    f"{len(machines)} containers",
-                    f"this computer allows a user {allowed} inotify instances",
-                    f"{INOTIFY_EACH} for each container, {INOTIFY_NODE} for a node of Kubernetes",
-                    f"Run {command('sudo sysctl fs.inotify.max_user_instances={}', 2 * needed)}",
-                )
-            )
+        if problems := [*kernel_problems(machines)]:
+            raise SetupError(*problems)
         require("systemd-nspawn")
 
     def prepare(self, machines: Sequence[Container], progress: Progress) -> None:
@@ -177,16 +166,24 @@ def make_overlay(system: Path, disk: Path, progress: Progress) -> None:
         subprocess.run(["cp", "-a", "--reflink=auto", str(system), str(disk / "whole")], check=True)
 
 
-def _require_link(kind: str, hosts: Sequence[str]) -> None:
-    """Raise SetupError if this computer's kernel, which containers share, makes no link of *kind*."""
-    module, make = LINKS[kind]
-    done = subprocess.run(["unshare", "--net", *make.split()], capture_output=True, text=True)
-    if done.returncode:
-        raise SetupError(
-            Diagnostic(
-                ", ".join(hosts),
+def kernel_problems(machines: Sequence[Container]) -> Iterator[Diagnostic]:
+    """Yield what this computer's kernel, which containers share, lacks for *machines*. Only root can try its links."""
+    for kind in dict.fromkeys(kind for machine in machines for kind in machine.links):
+        module, make = LINKS[kind]
+        done = subprocess.run(["unshare", "--net", *make.split()], capture_output=True, text=True)
+        if done.returncode:
+            yield Diagnostic(
+                ", ".join(machine.name for machine in machines if kind in machine.links),
                 f"this computer's kernel makes no link of type {kind}: {done.stderr.strip()}",
                 help=f"Run {command('sudo modprobe {}', module)}, or remove the hosts from rackwright:containers",
                 note="containers have this computer's kernel, and virtual machines one of their own",
             )
+    allowed = int(_INOTIFY.read_text())
+    needed = sum(INOTIFY_NODE if machine.nests else INOTIFY_EACH for machine in machines)
+    if needed > allowed:
+        yield Diagnostic(
+            f"{len(machines)} containers",
+            f"this computer allows a user {allowed} inotify instances",
+            f"{INOTIFY_EACH} for each container, {INOTIFY_NODE} for a node of Kubernetes",
+            f"Run {command('sudo sysctl fs.inotify.max_user_instances={}', 2 * needed)}",
         )
