@@ -175,10 +175,12 @@ def test_secrets_of_people_are_no_content_of_ours():
 
 
 def test_the_password_of_the_console_is_a_persons_matter():
-    [glass] = [entry for entry in role_promises(WHOLE).entries if entry.thing == "user:glass"]
+    """A container has no console, so that its hosts cannot show it."""
+    account, console = [entry for entry in role_promises(WHOLE).entries if entry.thing == "user:glass"]
 
-    assert glass.by_hand and glass.severity == "warning"
-    assert glass.want(REPOSITORY)["password"] == "set"
+    assert (console.by_hand, console.severity, console.claim(REPOSITORY).scope) == (True, "warning", "kernel")
+    assert console.want(REPOSITORY) == {"password": "set"}
+    assert (account.by_hand, account.claim(REPOSITORY).scope) == (False, "host")
     assert "DenyUsers" not in texts(WHOLE)[CONFIG]
     [allowed] = re.findall(r"^AllowUsers (.+)$", texts(WHOLE)[CONFIG], re.MULTILINE)
     assert allowed.split() == ["olga", "dara", "axel", "deploy", "admin"]

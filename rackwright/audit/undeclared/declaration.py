@@ -43,6 +43,8 @@ class HostDeclaration:
     image_files: tuple[str, ...] = ()
     """Patterns of the files that the image of a twin's host has."""
     not_rehearsable: tuple[Scope, ...] = ()
+    not_shown: frozenset[str] = frozenset()
+    """Things of which the target can show no claim; the comparison counts these claims as not rehearsable."""
     has_mirror: bool = False
     """Whether all packages come from the fleet's own repository."""
     seen_heads: tuple[SeenHead, ...] | None = ()
@@ -101,6 +103,7 @@ def host_declaration(
 ) -> HostDeclaration:
     """Return the declaration of the host *name* of *stack*, which has these *resources*."""
     wants: dict[str, dict[str, Want]] = {}
+    hidden, shown = set[str](), set[str]()
     ids: set[str] = set()
     ports: set[str] = set()
     for resource in resources:
@@ -108,6 +111,7 @@ def host_declaration(
         ids.add(resource.kind.id(resource.spec))
         for claim in contract.claims(resource.kind, resource.spec, stack.repository):
             wants.setdefault(claim.thing, {}).update(claim.want)
+            (hidden if claim.scope in resource.spec.not_rehearsable else shown).add(claim.thing)
     host = stack.fleet.hosts[name]
     return HostDeclaration(
         name,
@@ -119,6 +123,7 @@ def host_declaration(
         frozenset({*(login.user for login in host.ssh.logins if login.user), *stack.image_accounts}),
         stack.image_files,
         stack.not_rehearsable(name),
+        frozenset(hidden - shown),
         stack.mirror is not None,
         seen_heads,
         frozenset(ports),

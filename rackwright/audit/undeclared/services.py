@@ -17,6 +17,7 @@ from rackwright.errors import command
 from rackwright.facts.facts import Facts
 from rackwright.facts.inventory import TRANSIENT, ListenerFacts
 from rackwright.facts.view import UnknownFact
+from rackwright.kinds.shared.unit_overrides import UNUSED_STATES
 
 SSHD = ("sshd", "systemd")
 """Programs that hold sshd's port; with ssh.socket it is systemd."""
@@ -26,6 +27,8 @@ CLUSTER_UNITS = ("kubelet.service", "containerd.service", "cri-containerd-", "k8
 UNIT_FOLDERS = tuple(
     f"{top}/systemd/{name}" for top in ("/etc", "/usr/local/lib", "/usr/lib") for name in ("system", "user")
 )
+STARTERS = ("socket", "timer", "path")
+"""Types of units that start another one of the same name, which may be switched off itself."""
 LINKED = ("/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/", "/run/systemd/", "/dev/null")
 """Targets of links that enable, rename or mask a unit; the file of the unit is judged, and not its links."""
 CRON = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly")
@@ -168,12 +171,12 @@ def transient_units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding
 def failed_runs(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the declared units whose last run failed, where no claim says that they are active all the time.
 
-    Runs and servers have an outcome of their own.
+    Runs and servers have an outcome of their own. A unit that the target cannot show may fail there without a reason.
     """
     unread = []
     facts.table("units")  # without it, no unit is known
     for name in declared.names("unit"):
-        if "active" in declared.wants[f"unit:{name}"] or name.startswith(OPEN_PORTS):
+        if not _runs_at_times(declared, name) or f"unit:{name}" in declared.not_shown:
             continue
         try:
             unit = facts.unit(name)
@@ -186,6 +189,21 @@ def failed_runs(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
             unread.append(str(reason))
     if unread:
         raise UnknownFact("; ".join(unread[:3]))
+
+
+def _runs_at_times(declared: HostDeclaration, name: str) -> bool:
+    """Return whether the declared unit *name* runs from time to time: at each start, or when another unit starts it.
+
+    systemd never runs a unit that is switched off, unless a declared socket, timer or path starts it. Its package may
+    have run it once, before the role has switched it off.
+    """
+    want = declared.wants[f"unit:{name}"]
+    if "active" in want or name.startswith(OPEN_PORTS):
+        return False
+    starters = (f"unit:{name.rpartition('.')[0]}.{kind}" for kind in STARTERS)
+    return want.get("state") not in UNUSED_STATES or any(
+        declared.wants.get(each, {}).get("active") == "active" for each in starters
+    )
 
 
 def trials(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from rackwright.audit.undeclared.declaration import host_declaration
 from rackwright.audit.undeclared.rule import Rule
 from rackwright.audit.undeclared.search import apply, search
 from rackwright.audit.undeclared.table import MODULES, RULES
+from rackwright.core import contract
 from rackwright.facts.facts import Facts
+from rackwright.stack import declare, load_stack
 from tests.support.converged_host import SEEDED, converged, declared, with_more, with_unrecorded
 from tests.support.rule_cases import (
     ARCHIVE,
@@ -24,6 +27,7 @@ from tests.support.rule_cases import (
     trial,
     unpackaged,
 )
+from tests.support.sources import ROOT
 
 
 def found(rule: Rule, raw: dict[str, Any], declaration: Any = None) -> list[tuple[str, bool]]:
@@ -48,6 +52,56 @@ def test_a_rule_finds_its_case_and_nothing_on_a_converged_host(id):
     change(raw)
 
     assert found(RULES[id], raw) == [(thing, False)]
+
+
+@pytest.mark.parametrize(
+    ("want", "starter", "is_found"),
+    [
+        ({"state": "enabled"}, {}, True),
+        ({"state": "disabled"}, {}, False),
+        ({"state": "masked"}, {}, False),
+        ({"state": "disabled"}, {"unit:pull.timer": {"state": "enabled", "active": "active"}}, True),
+        ({"state": "disabled"}, {"unit:pull.timer": {"state": "disabled"}}, False),
+    ],
+)
+def test_a_failed_run_counts_where_the_declaration_runs_the_unit(want, starter, is_found):
+    """
+    The installation of a package runs its unit once, before a role switches it off.
+    """
+    raw = converged()
+    failed = {"load": "loaded", "active": "failed", "enabled": want["state"]}
+    raw["units"]["pull.service"] = failed
+    raw["units"]["pull.timer"] = {**failed, "active": "active"}
+    own = replace(declared(), wants={**declared().wants, "unit:pull.service": want, **starter})
+
+    assert found(RULES["RW-170"], raw, own) == ([("unit:pull.service", False)] if is_found else [])
+
+
+def test_a_unit_that_the_target_cannot_show_may_fail_there():
+    change, thing = FOUND["RW-170"]
+    raw = converged()
+    change(raw)
+
+    assert found(RULES["RW-170"], raw, replace(declared(), not_shown=frozenset((thing,)))) == []
+
+
+def test_things_of_a_scope_that_a_container_lacks_are_not_shown():
+    """
+    A thing with one claim that the target can show is shown.
+    """
+    stack = load_stack("lab-full", ROOT)
+    name = min(stack.containers)
+    resources = [each for each in declare(stack) if each.source == name]
+
+    hidden = host_declaration(stack, name, resources).not_shown
+
+    claims = [
+        (claim.thing, claim.scope in each.spec.not_rehearsable)
+        for each in resources
+        for claim in contract.claims(each.kind, each.spec, stack.repository)
+    ]
+    assert hidden == {thing for thing, _ in claims} - {thing for thing, is_hidden in claims if not is_hidden}
+    assert hidden
 
 
 def test_a_declared_account_is_root_by_its_id_as_well():
