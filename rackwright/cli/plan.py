@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
-from rackwright.core.wording import format_step
+from rackwright.core.wording import format_known_later, format_step
 from rackwright.kinds.table import KINDS
 from rackwright.provider.outcomes import Outcome, PlanRecord
 
@@ -133,6 +133,8 @@ def format_summary(
     for text in events.messages.get("", ()):
         lines += text.splitlines()
     lines += [f"after `up`, by hand on {', '.join(hosts)}: {text}" for text, hosts in afterwards.items()]
+    if text := format_known_later(sum(plan.known_later for plan in plans.values())):
+        lines.append(text)
     counts = Counter(labels.values()) + Counter(unchanged=len({*events.unchanged} - labels.keys()))
     lines.append(", ".join(f"{number} {label}" for label, number in counts.items()) or "no resources")
     if any(plan.steps for plan in plans.values()) and not steps:
@@ -161,6 +163,8 @@ class PlannedResource(TypedDict):
     """Differences that the steps remove; empty for a new resource, where everything differs."""
     by_hand: Sequence[str]
     """Differences that only a person can remove."""
+    known_later: int
+    """Number of properties of a new resource that are unknown until its steps have run."""
     diff: str
     """Unified diffs of the files that change."""
     text_digests: Mapping[str, str]
@@ -208,6 +212,7 @@ def _planned_resource(
         "notes": plan.notes,
         "differences": plan.differences,
         "by_hand": plan.by_hand,
+        "known_later": plan.known_later,
         "diff": plan.changes,
         "text_digests": plan.texts,
         "claims_digest": plan.claims,

@@ -92,6 +92,11 @@ def format_plan(plan: Plan, differences: Iterable[Difference] = ()) -> str:
     return "\n".join(_plan_lines(plan, differences))
 
 
+def format_known_later(number: int) -> str:
+    """Return the line about *number* properties that are unknown until a plan's steps have run; empty for none."""
+    return f"{number} {'property is' if number == 1 else 'properties are'} known after the steps" if number else ""
+
+
 def _plan_lines(plan: Plan, differences: Iterable[Difference]) -> Iterator[str]:
     for difference in differences:
         yield f"differs: {format_difference(difference)}"

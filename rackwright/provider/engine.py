@@ -78,6 +78,9 @@ class ResourceLog:
         """
         outcomes.note(outcome, self._urn.rpartition("::")[2], one_line(self._redact(reason)))
 
-    def plan(self, claims: Sequence[Claim], plan: Plan, differences: Iterable[Difference], changes: str) -> None:
+    def plan(
+        self, claims: Sequence[Claim], plan: Plan, differences: Iterable[Difference], changes: str, known_later: int
+    ) -> None:
         """Record *plan* for the command that started pulumi, without a message to the engine."""
-        outcomes.note_plan(self._urn.rpartition("::")[2], claims, plan, differences, changes, self._redact)
+        name = self._urn.rpartition("::")[2]
+        outcomes.note_plan(name, claims, plan, differences, changes, known_later, self._redact)

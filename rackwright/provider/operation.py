@@ -34,8 +34,15 @@ class Log(Protocol):
         """Record *outcome* for the exit status of the command, without a message."""
         ...
 
-    def plan(self, claims: Sequence[Claim], plan: Plan, differences: Iterable[Difference], changes: str) -> None:
-        """Record the plan of a preview, without a message; *changes* are the unified diffs of its files."""
+    def plan(
+        self, claims: Sequence[Claim], plan: Plan, differences: Iterable[Difference], changes: str, known_later: int
+    ) -> None:
+        """Record the plan of a preview, without a message.
+
+        Args:
+            changes: The unified diffs of its files.
+            known_later: The number of properties that are unknown until the steps have run.
+        """
         ...
 
 

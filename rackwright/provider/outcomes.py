@@ -64,6 +64,8 @@ class PlanRecord:
     by_hand: tuple[str, ...] = ()
     changes: str = ""
     """The unified diffs of the files."""
+    known_later: int = 0
+    """The number of properties of a new resource that are unknown until its steps have run, and compared then."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """The digests of the new texts of files, by path."""
     claims: str = ""
@@ -81,6 +83,7 @@ def note_plan(
     plan: Plan,
     differences: Iterable[Difference],
     changes: str,
+    known_later: int,
     redact: Callable[[str], str],
 ) -> None:
     """Record the *plan* of the resource *id*.
@@ -89,6 +92,7 @@ def note_plan(
         claims: The claims of the resource.
         differences: The differences that the steps remove; none for a new resource.
         changes: The unified diffs of its files.
+        known_later: The number of properties that are unknown until the steps have run.
         redact: Removes secrets from a text.
     """
     lines: dict[str, Iterable[str]] = {
@@ -100,7 +104,7 @@ def note_plan(
     }
     redacted: dict[str, Any] = {name: tuple(map(redact, texts)) for name, texts in lines.items()}
     digests: dict[str, Any] = {"texts": text_digests(plan.texts), "claims": claims_digest(claims)}
-    record = PlanRecord(id, **redacted, changes=redact(changes), **digests)
+    record = PlanRecord(id, **redacted, changes=redact(changes), known_later=known_later, **digests)
     append({"plan": asdict(record), "id": id})
 
 

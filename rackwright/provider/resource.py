@@ -16,7 +16,7 @@ from rackwright.core import diff as comparison
 from rackwright.core import wire
 from rackwright.core.contract import Absent, EndpointSource, Kind, Plan
 from rackwright.core.wire import JSON
-from rackwright.core.wording import format_changes, format_difference, format_manual, format_plan
+from rackwright.core.wording import format_changes, format_difference, format_known_later, format_manual, format_plan
 from rackwright.errors import (
     ChangeRefused,
     DeclarationError,
@@ -169,15 +169,16 @@ class Resources:
         # everything differs for a new resource, so its differences are left out
         differences = observed.fixable_differences() if state else ()
         plan = observed.plan if state else _without_unmade(observed.plan)
+        known_later = len(observed.plan.by_hand) - len(plan.by_hand)
         if plan.steps:
             self._changing.add(subject.id)
-        if text := format_plan(plan, differences):
+        if text := "\n".join(filter(None, (format_plan(plan, differences), format_known_later(known_later)))):
             operation.info(text)
         secret_things, changes = self._secret_things(urn, old), ""
         if texts := {path: text for path, text in observed.plan.texts.items() if f"file:{path}" not in secret_things}:
             changes = format_changes(subject.site.texts(subject.spec.facts_source, [*texts]), texts)
             operation.info(changes)
-        operation.plan(subject.claims, plan, differences, changes)
+        operation.plan(subject.claims, plan, differences, changes, known_later)
         self._may_run(urn, old, state, observed, operation)
         return dict(new)
 

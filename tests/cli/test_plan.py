@@ -187,6 +187,18 @@ def test_a_removal_is_of_a_resource_that_the_program_has_nowhere_else():
     assert PulumiRun(0, Events(changes, ("a",)), {}, {}).removed_names == {"a/hot"}
 
 
+def test_properties_that_the_steps_make_known_are_counted_once():
+    """Unknown is never silently fine."""
+    changes = tuple(Change("create", TIER, f"{host}/x") for host in "ab")
+    plans = {f"{host}/x": PlanRecord(f"{host}/x", ("step",), known_later=6) for host in "ab"}
+
+    lines = plan.format_summary(Events(changes), plans, {}).splitlines()
+
+    assert lines[2:4] == ["12 properties are known after the steps", "2 create"]
+    data = plan.as_data(Events(changes), plans, {})
+    assert [each["known_later"] for each in data["resources"]] == [6, 6]
+
+
 def test_the_plan_of_a_removal_names_its_data_or_its_refusal():
     erase = Command("erase the xfs on hot", ("wipefs",), destroys=("a/hot: everything on it",))
     planned = PulumiRun(0, Events((Change("delete", TIER, "a/hot"), Change("delete", TIER, "b/hot"))), {}, {})

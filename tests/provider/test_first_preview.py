@@ -97,4 +97,6 @@ def test_what_is_unknown_before_its_creation_is_no_manual_work(tmp_path, monkeyp
     with rig({TOKEN: Uncertain()}) as made:
         made.create(RED, preview=True)
         assert not any("there is no box" in text for text in (*made.messages("INFO"), *made.messages("WARNING")))
-        assert outcomes.read_plans(tmp_path / "records")["h1/a.b"].by_hand == ()
+        record = outcomes.read_plans(tmp_path / "records")["h1/a.b"]
+        assert (record.by_hand, record.known_later) == ((), 1)
+        assert any(text.endswith("\n1 property is known after the steps") for text in made.messages("INFO"))
