@@ -1,6 +1,8 @@
 """The exceptions of rackwright: each carries diagnostics, and its class gives the exit status."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from workloads.errors import Diagnostic, UserError, one_line, render, visible
 
@@ -14,6 +16,7 @@ __all__ = [
     "StepFailed",
     "Unreachable",
     "UserError",
+    "collect",
     "command",
     "one_line",
     "render",
@@ -36,6 +39,15 @@ def quantity(number: int, noun: str) -> str:
 
 class DeclarationError(UserError):
     """Declared values that cannot work, in the order of their places."""
+
+
+@contextmanager
+def collect(errors: list[Diagnostic]) -> Iterator[None]:
+    """Add the diagnostics of a DeclarationError in the block to *errors*; the caller raises all of them at once."""
+    try:
+        yield
+    except DeclarationError as error:
+        errors += error.diagnostics
 
 
 class SetupError(UserError):

@@ -58,6 +58,8 @@ class RoleSource:
     """Minimum length of the secrets in variables, by path without the indexes of lists: ``admin.password``."""
     secret_forms: Mapping[str, str] = field(default_factory=dict)
     """Names of the forms of secrets that a program parses, by the same paths: ``key``."""
+    key_pairs: Mapping[str, str] = field(default_factory=dict)
+    """The variable with the certificate of each private key, by the variable of the key, both by short names."""
     names: Mapping[str, Any] = field(default_factory=dict)
     """Expressions over the variables, by name, for claims and refusals."""
     claims: tuple[Mapping[str, Any], ...] = ()
@@ -94,6 +96,7 @@ class RoleSource:
             ranges={path: (low, high) for path, (low, high) in meta.get("ranges", {}).items()},
             secret_lengths=meta.get("secret_lengths", {}),
             secret_forms=meta.get("secret_forms", {}),
+            key_pairs=meta.get("key_pairs", {}),
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
             refusals=tuple(meta.get("refused", ())),

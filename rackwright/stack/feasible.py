@@ -1,27 +1,23 @@
 """The check that hosts can become as declared: a valid fleet may lack something that each `up` needs."""
 
+import contextlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 from rackwright.core import contract
-from rackwright.errors import Diagnostic, SetupError, command
+from rackwright.errors import Diagnostic, SetupError, collect, command
 from rackwright.fleet.place import locate_errors
 from rackwright.kinds.role.spec import RoleSpec
-from rackwright.stack.lock_check import promised_packages
+from rackwright.schema import secret
+from rackwright.stack import passphrase
+from rackwright.stack.key_pairs import key_pair_problems, key_pairs
+from rackwright.stack.lock_check import build_commands, is_own_build, promised_packages
 from rackwright.stack.resource import DeclaredResource
-from rackwright.stack.resources import declare
-from rackwright.stack.stack import Stack
+from rackwright.stack.resources import check_together, declare_unchecked
+from rackwright.stack.stack import Stack, settings_source
 
-OWN_BUILD = "rackwright"
-"""Part of the version of each package that `rackwright toolchain` builds: no distribution has it."""
-_PROGRAMS = {
-    "distribution-registry": "registry",
-    "kubernetes-queue": "kubernetes-queue",
-    "kubernetes-groups": "kubernetes-groups",
-    "kubernetes-metrics": "kubernetes-metrics",
-}
-"""Programs of `rackwright toolchain` by the packages that they build; `kubernetes` builds the others."""
 CRYPTSETUP = "cryptsetup-bin"
 CRYPTSETUP_PACKAGES = (CRYPTSETUP, "cryptsetup")
 S3_MODULE = "boto3"
@@ -34,22 +30,15 @@ def check(stack: Stack) -> tuple[DeclaredResource, ...]:
         DeclarationError: the declaration is wrong, or lacks something without which `up` would end with an error.
         SetupError: this computer lacks a library.
     """
-    resources = declare(stack)
-    if stack.fleet.uses:
-        # a fleet of hosts does not need the modules of runs and servers
-        from rackwright.stack.missing_environments import missing_environments
-
-        if wrong := [*missing_environments(stack)]:
-            raise locate_errors(stack.fleet_file, wrong)
-        return resources
-    packages: dict[str, dict[str, list[str]]] = {}
-    for resource in resources:
-        if isinstance(resource.spec, RoleSpec):
-            of_host = packages.setdefault(resource.spec.host, {})
-            claims = contract.claims(resource.kind, resource.spec, stack.repository)
-            of_host[resource.spec.role] = [*promised_packages(claims)]
-    rules = _unsourced_packages(stack, packages), _unencryptable_tiers(stack, packages), stack.target_errors()
-    if wrong := [error for rule in rules for error in rule]:
+    wrong: list[Diagnostic] = []
+    resources: tuple[DeclaredResource, ...] = ()
+    with collect(wrong):
+        resources = declare_unchecked(stack)
+    if not wrong:
+        with collect(wrong):
+            check_together(stack, resources)
+    wrong += [error for rule in _rules(stack, resources) for error in rule]
+    if wrong:
         raise locate_errors(stack.fleet_file, wrong)
     if stack.store_urls and find_spec(S3_MODULE) is None:
         problem = f"{S3_MODULE} is not installed on this computer"
@@ -57,6 +46,47 @@ def check(stack: Stack) -> tuple[DeclaredResource, ...]:
         help = f"Run {command('{} -m pip install {}', sys.executable, S3_MODULE)}"
         raise SetupError(Diagnostic("object_stores", problem, expected, help))
     return resources
+
+
+def _rules(stack: Stack, resources: Sequence[DeclaredResource]) -> Iterator[Iterator[Diagnostic]]:
+    """Yield the errors of each rule; none of them needs that another one holds."""
+    yield _wrong_keys(stack, os.environ)
+    if stack.fleet.uses:
+        # a fleet of hosts does not need the modules of runs and servers
+        from rackwright.stack.missing_environments import missing_environments
+
+        yield missing_environments(stack)
+        return
+    packages: dict[str, dict[str, list[str]]] = {}
+    for resource in resources:
+        if isinstance(resource.spec, RoleSpec):
+            of_host = packages.setdefault(resource.spec.host, {})
+            claims = contract.claims(resource.kind, resource.spec, stack.repository)
+            of_host[resource.spec.role] = [*promised_packages(claims)]
+    yield _unsourced_packages(stack, packages)
+    if resources:  # the packages of all roles are known
+        yield _unencryptable_tiers(stack, packages)
+    yield stack.target_errors()
+
+
+def _wrong_keys(stack: Stack, environment: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Yield an error for each private key of another certificate, if the values of both are known here.
+
+    A passphrase of *environment*, or the published one of twins, opens the values; others compare the commands that
+    read all secrets.
+    """
+    source = settings_source(stack.name, stack.project)
+    stored = source.data.get("config", {}).get(secret.CONFIG_KEY, {})
+    names = {name for pair in key_pairs(stack) for name in pair.secrets} & stored.keys()
+    if not names:
+        return
+    own = None
+    with contextlib.suppress(SetupError):  # commands that need the passphrase say so
+        own = passphrase.read_passphrase(environment)
+    if own is None and stack.twin is not None:
+        own = secret.LAB_PASSPHRASE
+    if own is not None:
+        yield from key_pair_problems(stack, passphrase.open_secrets(source, sorted(names), own))
 
 
 def _unsourced_packages(stack: Stack, packages: dict[str, dict[str, list[str]]]) -> Iterator[Diagnostic]:
@@ -68,7 +98,7 @@ def _unsourced_packages(stack: Stack, packages: dict[str, dict[str, list[str]]])
         for host, roles in packages.items()
         for role, names in roles.items()
         for package in names
-        if OWN_BUILD in package.partition("=")[2]
+        if is_own_build(package)
     ]
     if not lacking:
         return
@@ -76,8 +106,7 @@ def _unsourced_packages(stack: Stack, packages: dict[str, dict[str, list[str]]])
     roles_without = " and ".join(dict.fromkeys(role for _, role, _ in lacking))
     count = len({host for host, _, _ in lacking})
     problem = f"got {roles_without} without a source of packages"
-    names = dict.fromkeys(package.partition("=")[0] for _, _, package in lacking)
-    programs = [command("rackwright toolchain {}", each) for each in dict.fromkeys(map(_program, names))]
+    programs = build_commands(package for _, _, package in lacking)
     lock = command("rackwright lock --fetch {}", stack.name)
     help = f"Write `mirror: {{}}` into the fleet, and run {', '.join(programs)} and {lock}"
     if any(role == "kubernetes_node" for _, role, _ in lacking):
@@ -85,11 +114,6 @@ def _unsourced_packages(stack: Stack, packages: dict[str, dict[str, list[str]]])
     note = f"{count} {'host needs' if count == 1 else 'hosts need'} them"
     expected = f"no distribution has {package.replace('=', ' ')}"
     yield Diagnostic(f"hosts.{host}.roles.{role}", problem, expected, help, note)
-
-
-def _program(package: str) -> str:
-    """Return the program of `rackwright toolchain` that builds *package*."""
-    return _PROGRAMS.get(package, "kubernetes")
 
 
 def _unencryptable_tiers(stack: Stack, packages: dict[str, dict[str, list[str]]]) -> Iterator[Diagnostic]:

@@ -12,7 +12,15 @@ from rackwright.stack.stack import Stack
 ARCHITECTURE = "amd64"
 """Architecture of all hosts with locked packages."""
 
-
+OWN_BUILD = "rackwright"
+"""Part of the version of each package that `rackwright toolchain` builds: no distribution has it."""
+_PROGRAMS = {
+    "distribution-registry": "registry",
+    "kubernetes-queue": "kubernetes-queue",
+    "kubernetes-groups": "kubernetes-groups",
+    "kubernetes-metrics": "kubernetes-metrics",
+}
+"""Programs of `rackwright toolchain` by the packages that they build; `kubernetes` builds the others."""
 SOURCES = "file:/etc/apt/sources.list.d/"
 """Beginning of the claim of a file with a vendor's repository."""
 
@@ -24,7 +32,7 @@ def system(os: str, vendors: str = "") -> str:
 
 def problems(stack: Stack, resources: Iterable[tuple[Spec, Sequence[Claim]]]) -> Iterator[Diagnostic]:
     """Yield the errors of the lock; none if the fleet has no lock and does not require one."""
-    where = str(stack.lock_file)
+    where, resources = str(stack.lock_file), [*resources]
     relock = command(f"rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{{}}", stack.name)
     if stack.fleet.uses:
         relock = f"`rackwright lock` for a stack of {stack.fleet.uses}"
@@ -32,7 +40,12 @@ def problems(stack: Stack, resources: Iterable[tuple[Spec, Sequence[Claim]]]) ->
     if stack.fleet.mirror is not None and stack.mirror is None:
         problem = "there is no lock" if stack.lock is None else "the lock has no key"
         note = "`mirror` serves packages that a lock lists and a key signs"
-        yield Diagnostic(where, problem, help=f"Run {relock}", note=note, id="lock-missing")
+        promised = (
+            each for spec, claims in resources if isinstance(spec, RoleSpec) for each in promised_packages(claims)
+        )
+        programs = ", ".join(build_commands(promised))
+        help = f"Run {programs} and {relock}" if programs else f"Run {relock}"
+        yield Diagnostic(where, problem, help=help, note=note, id="lock-missing")
     if stack.lock is None:
         return
     if stack.lock.rackwright != __version__:
@@ -49,9 +62,10 @@ def problems(stack: Stack, resources: Iterable[tuple[Spec, Sequence[Claim]]]) ->
             locked = stack.lock.packages.get(system(spec.about.os, vendors.get(spec.host, "")), {})
             missing = (package for package in promised_packages(claims) if not has_package(locked, package))
             for package in missing:
-                yield Diagnostic(
-                    where, f"the lock lacks {package}", help=again, note=f"{spec.id} promises it", id="lock-outdated"
-                )
+                first = "".join(f"Run {built}, then run " for built in build_commands([package]))
+                help = f"{first}{relock} and check the changes" if first else again
+                problem, note = f"the lock lacks {package}", f"{spec.id} promises it"
+                yield Diagnostic(where, problem, help=help, note=note, id="lock-outdated")
     for host in sorted(vendors.keys() - with_source):
         problem, note = f"the lock has packages of vendors for {host}", "no role of this host declares a repository"
         yield Diagnostic(where, problem, help=again, note=note, id="lock-outdated")
@@ -72,6 +86,17 @@ def promised_packages(claims: Iterable[Claim]) -> Iterator[str]:
         sort, _, name = claim.thing.partition(":")
         if sort == "package" and ("version" in claim.want or claim.want.get("installed") is True):
             yield f"{name}={claim.want['version']}" if "version" in claim.want else name
+
+
+def is_own_build(package: str) -> bool:
+    """Return whether `rackwright toolchain` builds *package*, ``name=version``."""
+    return OWN_BUILD in package.partition("=")[2]
+
+
+def build_commands(packages: Iterable[str]) -> list[str]:
+    """Return the commands that build those of *packages* that no distribution has, each in backticks."""
+    own = dict.fromkeys(_PROGRAMS.get(each.partition("=")[0], "kubernetes") for each in packages if is_own_build(each))
+    return [command("rackwright toolchain {}", each) for each in own]
 
 
 def has_package(locked: Iterable[str], package: str) -> bool:

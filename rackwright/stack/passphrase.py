@@ -37,11 +37,33 @@ def match_published(salt: str) -> str | None:
         raise ValueError(salt)
     raw = [base64.b64decode(part, validate=True) for part in (encoded, nonce, text)]
     for passphrase, name in PUBLISHED_PASSPHRASES.items():
-        key = hashlib.pbkdf2_hmac("sha256", passphrase.encode(), raw[0], ITERATIONS, 32)
+        key = _derive_key(passphrase, raw[0])
         with suppress(InvalidTag):
             AESGCM(key).decrypt(raw[1], raw[2], None)
             return name
     return None
+
+
+def open_secrets(source: Source, names: Iterable[str], passphrase: str) -> dict[str, str]:
+    """Return the secrets *names* by name from the settings *source*, without those that *passphrase* does not open."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    entries = source.data.get("config", {}).get(CONFIG_KEY, {})
+    salt = str(source.data.get(SALT, "")).split(":")
+    if has_provider(source.data) or len(salt) != 5:
+        return {}
+    opened = {}
+    with suppress(InvalidTag, ValueError):
+        key = _derive_key(passphrase, base64.b64decode(salt[1], validate=True))
+        for name in names:
+            nonce, text = (base64.b64decode(part, validate=True) for part in entries[name]["secure"].split(":")[1:])
+            opened[name] = AESGCM(key).decrypt(nonce, text, None).decode()
+    return opened
+
+
+def _derive_key(passphrase: str, salt: bytes) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, ITERATIONS, 32)
 
 
 def match_published_once(salt: str, project: Path) -> str | None:

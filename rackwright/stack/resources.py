@@ -50,6 +50,16 @@ def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
         resources = declare_unchecked(stack)
     except DeclarationError as errors:
         raise locate_errors(stack.fleet_file, errors.diagnostics) from None
+    check_together(stack, resources)
+    return resources
+
+
+def check_together(stack: Stack, resources: Sequence[DeclaredResource]) -> None:
+    """Check all *resources* of *stack* beside each other, and against its lock.
+
+    Raises:
+        DeclarationError: two resources would have one name or own the same thing, or the lock does not match.
+    """
     shared = {each.spec.facts_source for each in resources if not isinstance(each.spec, HostSpec | TierSpec)}
     claims = [
         (resource, contract.claims(resource.kind, resource.spec, stack.repository))
@@ -62,7 +72,6 @@ def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
     of_stack = (*version_problems(stack), *plugin_problems(stack), *vendor_key_problems(stack))
     if wrong := [*names, *owners, *of_stack, *lock_errors]:
         raise locate_errors(stack.fleet_file, wrong)
-    return resources
 
 
 def _roles_beside(

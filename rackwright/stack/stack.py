@@ -14,10 +14,11 @@ from pathlib import Path
 from rackwright import locations
 from rackwright.core.contract import EndpointSource, Scope
 from rackwright.core.repository import Repository, Roles, load_templates
-from rackwright.errors import DeclarationError, Diagnostic, command
+from rackwright.errors import DeclarationError, Diagnostic, collect, command
 from rackwright.fleet import tracking
 from rackwright.fleet.load import load_fleet
 from rackwright.fleet.lockfile import Lock, load_lock, lock_path
+from rackwright.fleet.place import locate_errors
 from rackwright.fleet.source import BYTES_MAX, Source, read
 from rackwright.kinds.role.spec import AboutMirror
 from rackwright.schema import secret
@@ -30,6 +31,7 @@ from rackwright.schema.ssh import Endpoint, Login, parse_jump
 from rackwright.schema.tier import Tier
 from rackwright.schema.twin import container_problems, machine_problems, roles_of_vendors, twin_of
 from rackwright.stack import passphrase, published, store_urls
+from rackwright.stack.key_pairs import key_pair_problems
 
 SETTINGS = ("fleet", "target")
 CONTAINERS = "rackwright:containers"
@@ -168,7 +170,8 @@ class Stack:
         """Return the stack with *values* of secrets, by name.
 
         Raises:
-            DeclarationError: values have another form than the programs that read them expect.
+            DeclarationError: values have another form than the programs that read them expect, or a key belongs to
+                another certificate than the declared one.
         """
         problems = {
             name: form.problem(self.name, name, values[name])
@@ -177,6 +180,8 @@ class Stack:
         }
         if wrong := [problem.at(f"secret {name}") for name, problem in problems.items() if problem]:
             raise DeclarationError(*wrong)
+        if wrong := [*key_pair_problems(self, values)]:
+            raise locate_errors(self.fleet_file, wrong)
         return replace(self, repository=replace(self.repository, secrets={**self.repository.secrets, **values}))
 
     def with_consents(self, consents: Mapping[str, str]) -> "Stack":
@@ -227,24 +232,36 @@ def load_stack(name: str, project: Path) -> Stack:
     values = settings(name, project)
     path = project.resolve() / "stacks" / values["fleet"]
     virtual = values["target"].startswith(TWIN)
+    wrong: list[Diagnostic] = []
+    """The errors of all parts that can be read without another part which is wrong."""
     if not virtual:
-        passphrase.check(settings_source(name, project), name, project.resolve())
-    secret_lengths = _secrets(name, project)
+        with collect(wrong):
+            passphrase.check(settings_source(name, project), name, project.resolve())
+    secret_lengths: dict[str, int | None] | None = None
+    with collect(wrong):
+        secret_lengths = _secrets(name, project)
 
     forms: dict[str, secret.Form] = {}
 
     def check_secret(reference: str, shortest: int, form: secret.Form | None = None) -> Problem | None:
         if form:
             forms[reference] = form
+        if secret_lengths is None:
+            return None
         if reference in secret_lengths:
             return secret.length_problem(name, reference, secret_lengths.get(reference), shortest, form)
         return secret.missing_problem(name, reference, form, virtual)
 
     files = locations.repository()
     roles = Roles(files)
-    fleet = load_fleet(_relative_path(path), roles, check_secret)
+    fleet: Fleet | None = None
+    with collect(wrong):
+        fleet = load_fleet(_relative_path(path), roles, check_secret)
+    if fleet is None or secret_lengths is None:
+        raise DeclarationError(*wrong)
     if not virtual:
-        published.check(_relative_path(path), fleet)
+        with collect(wrong):
+            published.check(_relative_path(path), fleet)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
     maintenance = _maintenance(fleet, datetime.now(UTC))
@@ -257,14 +274,24 @@ def load_stack(name: str, project: Path) -> Stack:
     )
     repository = Repository(load_templates(files), roles, key, derived_values, root=files)
     twin_stack = _twin_stack(name, project, values["target"]) if fleet.uses else name
-    containers = _containers(twin_stack, project, values["target"], fleet)
-    lends_mirrors = _lends(MIRRORS, twin_stack, project, virtual)
-    lends_workloads = _lends(WORKLOADS, twin_stack, project, virtual)
+    containers: frozenset[str] = frozenset()
+    lends_mirrors = lends_workloads = False
+    urls: Mapping[str, str] = {}
+    with collect(wrong):
+        containers = _containers(twin_stack, project, values["target"], fleet)
+    with collect(wrong):
+        lends_mirrors = _lends(MIRRORS, twin_stack, project, virtual)
+    with collect(wrong):
+        lends_workloads = _lends(WORKLOADS, twin_stack, project, virtual)
+    with collect(wrong):
+        urls = store_urls.load(settings_source(name, project), fleet, virtual)
+    fleet_file, path = _relative_path(path), path.with_name(fleet.uses or path.name)
+    lock_file, lock = _relative_path(lock_path(path)), None
+    with collect(wrong):
+        lock = load_lock(lock_file)
+    if wrong:
+        raise DeclarationError(*wrong)
     without_loan = _without_loan(fleet, containers) if lends_workloads else ()
-    urls = store_urls.load(settings_source(name, project), fleet, virtual)
-    fleet_path, path = path, path.with_name(fleet.uses or path.name)
-    fleet_file, lock_file = _relative_path(fleet_path), _relative_path(lock_path(path))
-    lock = load_lock(lock_file)
     vendor_keys = (lock.vendor_keys if lock else None) or {}
     tiers = {host: spec.tiers for host, spec in fleet.hosts.items()}
     if virtual:

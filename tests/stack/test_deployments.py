@@ -71,10 +71,19 @@ def checked(project: Path, name: str) -> Stack:
     return stack
 
 
+PROGRAMS = {
+    "hospital": ("registry",),
+    "bank": ("kubernetes", "kubernetes-queue", "kubernetes-metrics", "registry"),
+}
+"""Programs that `rackwright toolchain` builds for the hosts of a deployment."""
+
+
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_a_deployment_is_declared_without_an_error(project: Path, name: str) -> None:
     [lock] = errors_of(name, project)  # which a person fetches first
-    assert (lock.id, lock.help) == ("lock-missing", f"Run `rackwright lock --fetch {name}`")
+    programs = PROGRAMS.get(name, ())
+    first = ", ".join(f"`rackwright toolchain {each}`" for each in programs) + " and " if programs else ""
+    assert (lock.id, lock.help) == ("lock-missing", f"Run {first}`rackwright lock --fetch {name}`")
     without_mirror(project)
     assert errors_of(name, project) == [] or name == "bank"  # where packages of Kubernetes have no other source
     assert errors_of(f"{name}-models", project) == []
@@ -160,9 +169,10 @@ def test_a_rack_needs_a_mirror_and_nothing_else(project: Path, monkeypatch: pyte
     without_mirror(project)
     with pytest.raises(DeclarationError) as error:
         checked(project, "hospital")
-    [only] = error.value.diagnostics
-    assert only.problem.startswith("there is no lock with the key of https://developer.download.nvidia.com/")
-    assert only.help.startswith("Run `rackwright lock hospital`")
+    key, source = error.value.diagnostics  # no further run is needed to see both
+    assert key.problem.startswith("there is no lock with the key of https://developer.download.nvidia.com/")
+    assert key.help.startswith("Run `rackwright lock hospital`")
+    assert source.problem == "got registry without a source of packages"
     stack = load_stack("hospital", project)
     with pytest.raises(DeclarationError) as error:
         feasible.check(replace(stack, vendor_keys={VENDORS["nvidia-cuda"].fingerprint: "a key"}))
@@ -174,6 +184,7 @@ def test_a_rack_needs_a_mirror_and_nothing_else(project: Path, monkeypatch: pyte
         checked(project, "hospital")
     [only] = error.value.diagnostics
     assert only.problem == "there is no lock"
+    assert only.help == "Run `rackwright toolchain registry` and `rackwright lock --fetch hospital`"
 
 
 @pytest.mark.parametrize(

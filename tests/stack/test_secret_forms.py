@@ -1,6 +1,8 @@
 """Secrets that a program parses: a stack without such a value is refused, a virtual one too, and so is another form."""
 
 import base64
+import json
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +27,7 @@ from rackwright.cli import project as cli_project
 from rackwright.cli.app import app
 from rackwright.errors import DeclarationError
 from rackwright.schema.secret import FORMS, LAB_PASSPHRASE, derive_value, references
-from rackwright.stack import load_stack
+from rackwright.stack import feasible, load_stack
 from tests.support import role_sets
 from tests.support.our_roles import ROLES, ROOT
 from tests.support.server_stack import HOSTS, SERVERS
@@ -34,6 +36,7 @@ from tests.support.stack_settings import configure, encrypted_secrets, new_proje
 IN_ROLES = [(role, path, form) for role, source in ROLES.items() for path, form in source.secret_forms.items()]
 IN_SERVERS = [("tls", "certificate", "certificate"), ("tls", "key", "private_key")]
 ALL = [("role", *each) for each in IN_ROLES] + [("server", *each) for each in IN_SERVERS]
+OTHER = "is the key of another certificate than the declared one"
 NAME = "its_value"
 """The name of the secret."""
 
@@ -43,13 +46,21 @@ def private_key(encryption=NoEncryption()) -> str:  # noqa: B008 - it has no sta
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
 
 
-def certificate() -> str:
+def pair() -> tuple[str, str]:
+    """Return a certificate and its key."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
-    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode()
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode(), text
 
 
+def certificate() -> str:
+    return pair()[0]
+
+
+OTHER_CERTIFICATE = certificate()
+"""A certificate whose key no secret has."""
 VALID = {
     "private_key": private_key,
     "certificate": certificate,
@@ -87,7 +98,7 @@ def declare(project: Path, where: str, part: str, path: str, target: str, **secr
     else:
         sample = role_sets.samples()[part] | {path: {"secret": NAME}}
         if path == "key":
-            sample["certificate"] = certificate()
+            sample["certificate"] = OTHER_CERTIFICATE
         role_sets.write_fleet(project / "stacks/one.yaml", {"a": role_sets.host(1, [part], {part: sample})})
         fleet = (project / "stacks/one.yaml").read_text()
     (project / "stacks/one.yaml").write_text(fleet)
@@ -136,7 +147,12 @@ def test_a_value_of_another_form_is_refused_before_a_host_gets_it(project, where
     declare(project, where, part, path, "twin:one", **encrypted_secrets(NAME))
     stack = load_stack("one", project)
 
-    assert stack.with_secrets({NAME: VALID[form]()}).repository.secrets[NAME]
+    valid = VALID[form]()
+    if part in PAIRED and path == "key":
+        with pytest.raises(DeclarationError, match=OTHER):
+            stack.with_secrets({NAME: valid})
+    else:
+        assert stack.with_secrets({NAME: valid}).repository.secrets[NAME]
     for value in (*INVALID[form](), derive_value(NAME) * 8):
         with pytest.raises(DeclarationError) as caught:
             stack.with_secrets({NAME: value})
@@ -171,6 +187,79 @@ def test_setting_a_value_of_another_form_is_refused(project, monkeypatch):
         with pytest.raises(DeclarationError, match="a private key in PEM without a passphrase"):
             CliRunner().invoke(app, ["secret", "set", "one", NAME, *arguments], input=text, catch_exceptions=False)
     assert settings.read_text() == before
+
+
+PAIRED = [role for role, source in ROLES.items() if source.key_pairs]
+TLS = [("role", role) for role in PAIRED] + [("server", "tls")]
+
+
+def test_every_role_with_a_certificate_and_its_key_declares_the_pair():
+    """A variable with the form of a private key has the certificate beside it, and both are variables of the role."""
+    for role, source in ROLES.items():
+        keys = {path for path, form in source.secret_forms.items() if form == "private_key"}
+        has_certificate = any(re.search("certificate$", name) for name in source.options)
+        assert keys == source.key_pairs.keys(), role
+        assert not has_certificate or keys, f"{role} has a certificate, and no secret with the form of a private key"
+        names = {*source.key_pairs, *source.key_pairs.values()}
+        assert {f"{role}_{name}" for name in names} <= source.options.keys()
+    assert len(PAIRED) >= 4
+
+
+@pytest.mark.parametrize(("where", "part"), TLS)
+def test_check_refuses_the_key_of_another_certificate(project, where, part):
+    """Without a command before it that knows the values: the passphrase of twins is published."""
+    certificates = {"own": pair(), "other": pair()}
+    for key, is_right in (("other", False), ("own", True)):
+        values = {NAME: certificates[key][1], "other": certificates["own"][0]}
+        declare(project, where, part, "key", "twin:one")
+        fleet = project / "stacks/one.yaml"
+        if where == "role":
+            data = YAML(typ="safe").load(fleet.read_text())
+            data["hosts"]["a"]["roles"][part]["certificate"] = certificates["own"][0]
+            fleet.write_text(json.dumps(data))
+        encrypt(project / "stacks/Pulumi.one.yaml", values)
+
+        found = errors_of_check("one", project)
+
+        assert any(OTHER in text for text in found) is not is_right, found
+        if not is_right:
+            [text] = [text for text in found if OTHER in text]
+            assert re.match(rf"stacks/one.yaml:\d+: \w+\.[\w.]*{'' if where == 'server' else part}\.key: ", text)
+            assert f"Run `rackwright secret set one {NAME} < host.key` with the key of the certificate" in text
+            assert certificates[key][1] not in text
+
+
+def test_check_leaves_alone_the_values_that_it_cannot_read(project, monkeypatch):
+    declare(project, "role", "registry", "key", "twin:one")
+    encrypt(project / "stacks/Pulumi.one.yaml", {NAME: private_key()})
+    assert any(OTHER in text for text in errors_of_check("one", project))
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another one")
+
+    assert not any(OTHER in text for text in errors_of_check("one", project))
+
+
+def errors_of_check(name: str, project: Path) -> list[str]:
+    """Return the errors of `check`, whatever they are about."""
+    try:
+        feasible.check(load_stack(name, project))
+    except DeclarationError as errors:
+        return [str(each) for each in errors.diagnostics]
+    return []
+
+
+def encrypt(settings: Path, values: dict[str, str]) -> None:
+    """Add *values* to the secrets in *settings*, encrypted as pulumi does with the passphrase of twins."""
+    data = YAML(typ="safe").load(settings.read_text())
+    salt, nonce = b"saltsalt", b"nonce-nonce-"
+    key = AESGCM(PBKDF2HMAC(SHA256(), 32, salt, 1_000_000).derive(LAB_PASSPHRASE.encode()))
+
+    def sealed(text: str) -> str:
+        parts = (nonce, key.encrypt(nonce, text.encode(), None))
+        return "v1:" + ":".join(base64.b64encode(part).decode() for part in parts)
+
+    data["encryptionsalt"] = f"v1:{base64.b64encode(salt).decode()}:{sealed('pulumi')}"
+    data["config"]["rackwright:secrets"] |= {name: {"secure": sealed(value)} for name, value in values.items()}
+    settings.write_text(json.dumps(data))
 
 
 EXAMPLES = ["cold", "hospital", "bank"]
