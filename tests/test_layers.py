@@ -6,13 +6,10 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-import pytest
-
 from rackwright.fleet.source import read
-from tests.support.sources import ROOT, RUN_ON_HOSTS, shown
+from tests.support.sources import ROOT, RUN_ON_HOSTS, found_in, shown
 
 LOWER = (
     "locations",
@@ -227,7 +224,9 @@ KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/stack/stack.py"
 HEAVY = {"paramiko", "qemu", "boto3", "botocore", "s3transfer", "ansible_runner", "torch"}
 """Imported where they are used: the provider starts twice per update."""
 
+ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
 FILES = sorted(path for folder in ("rackwright", "stacks", "workloads") for path in (ROOT / folder).rglob("*.py"))
+"""Each rule is one test of all these files: thousands of tests would need longer than what they check."""
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -256,45 +255,80 @@ def test_the_table_lists_every_folder() -> None:
     assert MAY_IMPORT.keys() == folders, "a row without a folder"
 
 
-@pytest.mark.parametrize("path", FILES, ids=shown)
-def test_dependencies_point_down(path: Path) -> None:
+def wrong_imports(path: Path) -> list[str]:
+    """Return what *path* imports from packages that its own row does not name."""
     own = package(path)
     allowed = [own, *(name if starts(name, "workloads") else f"rackwright.{name}" for name in MAY_IMPORT.get(own, ()))]
-    for name in imports(ast.parse(path.read_text())):
-        if starts(name, "stacks") or starts(name, "workloads") or starts(name, "rackwright"):
-            of_the_package_itself = name in ("rackwright", "rackwright.__version__")
-            assert of_the_package_itself or any(starts(name, prefix) for prefix in allowed), f"imports {name}"
+    return [
+        name
+        for name in imports(ast.parse(path.read_text()))
+        if any(starts(name, ours) for ours in ("stacks", "workloads", "rackwright"))
+        and name not in ("rackwright", "rackwright.__version__")
+        and not any(starts(name, prefix) for prefix in allowed)
+    ]
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if not shown(p).startswith(KNOW_TWINS)], ids=shown)
-def test_no_other_package_imports_twins(path: Path) -> None:
-    with io.StringIO(path.read_text()) as text:
-        names = {token.string for token in tokenize.generate_tokens(text.readline) if token.type == tokenize.NAME}
-    assert not [name for name in names if "twin" in name.lower()]
+def test_dependencies_point_down() -> None:
+    assert found_in(FILES, wrong_imports) == {}
 
 
-@pytest.mark.parametrize("path", [path for pattern in RUN_ON_HOSTS for path in sorted(ROOT.glob(pattern))], ids=shown)
-def test_what_runs_on_hosts_needs_the_standard_library_alone(path: Path) -> None:
+def names_of_twins(path: Path) -> list[str]:
+    """Return the names in the code of *path* that have a twin in them; comments and texts may name one."""
+    text = path.read_text()
+    if "twin" not in text.lower():
+        return []
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [each.string for each in tokens if each.type == tokenize.NAME and "twin" in each.string.lower()]
+
+
+def test_no_other_package_imports_twins() -> None:
+    assert found_in([path for path in FILES if not shown(path).startswith(KNOW_TWINS)], names_of_twins) == {}
+
+
+def test_the_lint_finds_a_twin_in_code_alone(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text('import my_Twin as x  # a twin\n"""Of a twin."""\n')
+
+    assert names_of_twins(tmp_path / "x.py") == ["my_Twin"]
+
+
+def foreign_imports(path: Path) -> list[str]:
+    """Return what *path* imports beside the standard library and what is sent to hosts with it."""
     with_it = ("facts.digest", "facts.content", "facts.probe", "hosts.onhost", "tiering.onhost")
     sent = [f"rackwright.{name}" for name in with_it]
-    for name in imports(ast.parse(path.read_text())):
-        assert name.split(".")[0] in sys.stdlib_module_names or any(starts(name, prefix) for prefix in sent), name
+    names = imports(ast.parse(path.read_text()))
+    return [
+        name
+        for name in names
+        if name.split(".")[0] not in sys.stdlib_module_names and not any(starts(name, prefix) for prefix in sent)
+    ]
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if not shown(path).startswith("workloads/")], ids=shown)
-def test_heavy_imports_stand_where_they_are_used(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    at_once = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-    assert not {name.split(".")[0] for name in imports(at_once)} & HEAVY
+def test_what_runs_on_hosts_needs_the_standard_library_alone() -> None:
+    assert len(ON_HOSTS) > 50, "the patterns have become too few files"
+    assert found_in(ON_HOSTS, foreign_imports) == {}
 
 
-@cache
-def example_names() -> frozenset[str]:
-    """Return what the example fleets call their own: hosts, serials, addresses and mounts."""
-    return frozenset(_example_names())
+def heavy_imports(path: Path) -> set[str]:
+    """Return the heavy packages that *path* imports at once."""
+    text = path.read_text()
+    if not any(name in text for name in HEAVY):
+        return set()
+    at_once = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return {name.split(".")[0] for name in imports(ast.Module(at_once, []))} & HEAVY
 
 
-def _example_names() -> Iterator[str]:
+def test_heavy_imports_stand_where_they_are_used() -> None:
+    assert found_in([path for path in FILES if not shown(path).startswith("workloads/")], heavy_imports) == {}
+
+
+def test_the_lint_finds_heavy_imports_at_the_top_alone(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("from torch import nn\n\n\ndef f():\n    import paramiko\n")
+
+    assert heavy_imports(tmp_path / "x.py") == {"torch"}
+
+
+def example_names() -> Iterator[str]:
+    """Yield what the example fleets call their own: hosts, serials, addresses and mounts."""
     for path in sorted((ROOT / "stacks").glob("*.yaml")):
         fleet = read(path).data
         for name, host in fleet.get("hosts", {}).items():
@@ -308,23 +342,32 @@ def _example_names() -> Iterator[str]:
             yield from (tier["mount"] for tier in part.get("tiers", {}).values() if tier)
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if shown(path).startswith("rackwright/")], ids=shown)
-def test_no_code_knows_the_example(path: Path) -> None:
-    text, names = path.read_text(), example_names()
+def test_no_code_knows_the_example() -> None:
+    names = {*example_names()}
     assert len(names) > 10, "the example has become too small to be looked for"
-    found = {name for name in names if name in text and re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)}
-    assert not found
+
+    def known(path: Path) -> set[str]:
+        text = path.read_text()
+        return {name for name in names if name in text and re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)}
+
+    assert found_in([path for path in FILES if shown(path).startswith("rackwright/")], known) == {}
+
+
+NOT_SUPPORT = re.compile(r"^\s*(?:from|import) tests(?!\.support[. ])", re.M)
+"""Begins each import from another place than tests/support: the other files need no syntax tree."""
 
 
 def test_tests_share_helpers_by_support_only() -> None:
     """A test imports from its own folder and tests/support; nothing imports from an acceptance test."""
     wrong = []
     for path in (*ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")):
+        if not NOT_SUPPORT.search(text := path.read_text()):
+            continue
         own = path.parent.relative_to(ROOT).parts
         beside = (
             () if own == ("tests", "acceptance") else [".".join((*own, each.stem)) for each in path.parent.iterdir()]
         )
-        names = [name for name in imports(ast.parse(path.read_text())) if starts(name, "tests")]
+        names = [name for name in imports(ast.parse(text)) if starts(name, "tests")]
         wrong += [
             (shown(path), name) for name in names if not any(starts(name, each) for each in ("tests.support", *beside))
         ]
@@ -332,7 +375,6 @@ def test_tests_share_helpers_by_support_only() -> None:
     assert wrong == []
 
 
-ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
 ON_CONTROLLER = [path for path in FILES if shown(path).startswith("rackwright/") and path not in ON_HOSTS]
 OUTLIVE = ("rackwright/process_tree.py", "rackwright/twin/control.py", "rackwright/twin/supervisor.py")
 """Beside the guard itself: programs of the machines of a twin, which go on after the command."""
@@ -345,19 +387,42 @@ def calls(tree: ast.AST, name: str) -> list[ast.Call]:
     ]
 
 
-@pytest.mark.parametrize("path", ON_CONTROLLER, ids=shown)
-def test_temporary_files_lie_in_a_directory_of_ours_or_beside_their_target(path: Path) -> None:
-    """The directories of rackwright/scratch.py are removed at every end of a process."""
-    tree = ast.parse(path.read_text())
-    assert not [name for name in imports(tree) if name.startswith("tempfile.")], "a call names its module"
+def placeless(path: Path) -> list[str]:
+    """Return the calls of tempfile in *path* without a directory, and its imports that hide such calls."""
+    if "tempfile" not in (text := path.read_text()):
+        return []
+    tree = ast.parse(text)
     made = [each for each in calls(tree, "tempfile.") if not ast.unparse(each.func).endswith("gettempdir")]
-    assert all("dir" in [option.arg for option in each.keywords] for each in made)
+    return [
+        *(name for name in imports(tree) if name.startswith("tempfile.")),  # a call names its module
+        *(ast.unparse(each) for each in made if "dir" not in [option.arg for option in each.keywords]),
+    ]
 
 
-@pytest.mark.parametrize("path", [path for path in ON_CONTROLLER if "/container/" not in shown(path)], ids=shown)
-def test_a_program_that_takes_long_has_a_guard(path: Path) -> None:
+def test_temporary_files_lie_in_a_directory_of_ours_or_beside_their_target() -> None:
+    """The directories of rackwright/scratch.py are removed at every end of a process."""
+    assert found_in(ON_CONTROLLER, placeless) == {}
+
+
+def test_the_lint_finds_a_temporary_file_without_a_place(tmp_path: Path) -> None:
+    text = "import tempfile\nfrom tempfile import mkstemp\ntempfile.mkdtemp()\ntempfile.mkdtemp(dir='x')\n"
+    (tmp_path / "x.py").write_text(text)
+
+    assert placeless(tmp_path / "x.py") == ["tempfile.mkstemp", "tempfile.mkdtemp()"]
+
+
+def unguarded(path: Path) -> list[str]:
+    """Return the calls in *path* that start a program without a guard."""
+    if "Popen" not in (text := path.read_text()):
+        return []
+    return [ast.unparse(each) for each in calls(ast.parse(text), "subprocess.Popen")]
+
+
+def test_a_program_that_takes_long_has_a_guard() -> None:
     """`subprocess.run` ends a program at once, and leaves its children; it is for programs that take a moment."""
-    assert shown(path) in OUTLIVE or not calls(ast.parse(path.read_text()), "subprocess.Popen")
+    places = [path for path in ON_CONTROLLER if "/container/" not in shown(path) and shown(path) not in OUTLIVE]
+    assert found_in(places, unguarded) == {}
+    assert found_in([ROOT / path for path in OUTLIVE], unguarded), "the lint finds none"
 
 
 READERS = [
@@ -367,10 +432,13 @@ READERS = [
 ]
 
 
-@pytest.mark.parametrize("path", READERS, ids=shown)
-def test_code_that_only_reads_hosts_waits_for_no_thread_after_ctrl_c(path: Path) -> None:
-    assert (
-        "concurrent.futures.ThreadPoolExecutor"
-        not in [name for name in imports(ast.parse(path.read_text())) if "facts/probe" not in shown(path)]
-        or "with ThreadPoolExecutor" not in path.read_text()
-    )
+def pools(path: Path) -> list[str]:
+    """Return the pools of threads of *path* that Python waits for at its end."""
+    text = path.read_text()
+    if "facts/probe" in shown(path) or "with ThreadPoolExecutor" not in text:
+        return []
+    return [name for name in imports(ast.parse(text)) if name == "concurrent.futures.ThreadPoolExecutor"]
+
+
+def test_code_that_only_reads_hosts_waits_for_no_thread_after_ctrl_c() -> None:
+    assert found_in(READERS, pools) == {}

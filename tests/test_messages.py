@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.errors import Diagnostic
 from rackwright.fleet.place import locate_errors
-from tests.support.sources import ROOT, shown
+from tests.support.sources import ROOT, found_in, shown
 
 GOLDEN = sorted((ROOT / "tests/fleet").glob("wrong*/*.expected"))
 assert GOLDEN, "the golden messages have moved"
@@ -43,9 +43,9 @@ def commands_by_hand(tree: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=shown)
-def test_every_value_in_a_command_is_quoted(path):
-    assert commands_by_hand(ast.parse(path.read_text())) == []
+def test_every_value_in_a_command_is_quoted():
+    paths = [path for path in FILES if "`" in path.read_text()]
+    assert found_in(paths, lambda path: commands_by_hand(ast.parse(path.read_text()))) == {}
 
 
 def test_the_lint_finds_a_value_without_quotes():

@@ -11,6 +11,8 @@ from subprocess import run
 import pytest
 import yaml
 
+from tests.support.sources import found_in
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("rackwright", "stacks", "workloads")
 TEXTS = ("templates", "roles", "playbooks")
@@ -165,21 +167,34 @@ CHANGING = re.compile(r"(time|random|secrets|tempfile|uuid)\.\w+|datetime\.now|o
 """Calls in the cases of a test that give each process other cases; the tests run in several."""
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.name)
-def test_each_process_collects_the_same_cases(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        for decorator in getattr(node, "decorator_list", ()):
-            if "parametrize" in ast.unparse(decorator):
-                later = {
-                    id(each)
-                    for inner in ast.walk(decorator)
-                    if isinstance(inner, ast.Lambda)
-                    for each in ast.walk(inner)
-                }
-                calls = [each for each in ast.walk(decorator) if isinstance(each, ast.Call) and id(each) not in later]
-                assert not [each for each in calls if CHANGING.fullmatch(ast.unparse(each.func))], path
-                starred = [each.value for each in ast.walk(decorator) if isinstance(each, ast.Starred)]
-                assert not [each for each in starred if isinstance(each, ast.BinOp | ast.Set | ast.SetComp)], path
+def changing_cases(text: str) -> list[str]:
+    """Return the parts of the cases of the tests in *text* that each process computes for itself."""
+    found: list[ast.AST] = []
+    for function in ast.walk(ast.parse(text)):
+        for decorator in getattr(function, "decorator_list", ()):
+            nodes = [*ast.walk(decorator)]
+            if not any(isinstance(each, ast.Attribute) and each.attr == "parametrize" for each in nodes):
+                continue
+            later = {id(each) for node in nodes if isinstance(node, ast.Lambda) for each in ast.walk(node)}
+            calls = [each for each in nodes if isinstance(each, ast.Call) and id(each) not in later]
+            found += [each for each in calls if CHANGING.fullmatch(ast.unparse(each.func))]
+            starred = [each.value for each in nodes if isinstance(each, ast.Starred)]
+            found += [each for each in starred if isinstance(each, ast.BinOp | ast.Set | ast.SetComp)]
+    return [ast.unparse(each) for each in found]
+
+
+def test_each_process_collects_the_same_cases():
+    paths = (ROOT / "tests").rglob("test_*.py")
+    assert found_in(paths, lambda path: changing_cases(path.read_text())) == {}
+
+
+@pytest.mark.parametrize("cases", ["[random.random()]", "[*{1, 2}]", "[*(A | B)]"])
+def test_cases_of_one_process_alone_are_found(cases):
+    assert changing_cases(f"@pytest.mark.parametrize('a', {cases})\ndef test_b(a): ...\n")
+
+
+def test_a_function_that_computes_the_id_of_a_case_is_no_case():
+    assert not changing_cases("@pytest.mark.parametrize('a', [1], ids=lambda a: time.time())\ndef test_b(a): ...\n")
 
 
 def test_no_test_replaces_the_clock_of_all_threads():

@@ -1,6 +1,7 @@
 """The source files of this repository."""
 
 import re
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -31,3 +32,8 @@ def errors_of_map() -> list[str]:
 
 def shown(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def found_in(paths: Iterable[Path], find: Callable[[Path], Collection[str]]) -> dict[str, Collection[str]]:
+    """Return what *find* finds in each of *paths*, by path, without the paths in which it finds nothing."""
+    return {shown(path): found for path in paths if (found := find(path))}
