@@ -17,6 +17,8 @@ LONGEST := tests/test_small_rack.py tests/twin/test_boot.py tests/roles/test_sma
 MODELS := tests/workloads/training tests/workloads/quantize tests/workloads/serving tests/workloads/export \
 	tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/gpu/test_on_processor.py
 MACHINES = $$(grep -lrE "mark\.(pulumi|twin)\b" tests --include="test_*.py")
+# The tests whose cases are a sample in `make test`.
+SAMPLED = $$(grep -lr "support.sampled import" tests --include="test_*.py")
 SOURCES := $(wildcard rackwright stacks workloads benchmarks tests playbooks __main__.py)
 
 # Workers of the unit tests: one more than processors, since they wait for child processes and time limits.
@@ -138,12 +140,13 @@ gpu: ## Check everything that needs an NVIDIA GPU, in at most 8 minutes; without
 		$${python:-$(PYTHON)} -m tests.gpu $(if $(JSON),--json $(JSON))
 
 .PHONY: soak
-soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat what is random with many seeds; run each benchmark at its smallest size; ask a server for 5 minutes. CASES=100000
+soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; run all cases of which `make test` runs a sample; repeat what is random with many seeds; run each benchmark at its smallest size; ask a server for 5 minutes. CASES=100000
 	$(RUN) $(BIN)/python -m tests.support.fuzz --cases $(CASES)
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/checkpoint/test_kill.py
 	$(RUN) for seed in 1 2 3 4 5; do \
 		ACCEPT_SEED=$$seed $(ACCEPT) --only 'storage-life.harness[seed]' || exit 1; \
 	done
+	$(RUN) RACKWRIGHT_CASES=all $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not pulumi and not twin" $(SAMPLED)
 	$(RUN) $(BIN)/pytest -m soak tests/test_benchmarks.py
 	$(WORKLOADS) $$python -m pytest -m soak tests/workloads/test_benchmarks.py
 	$(RUN) $(BIN)/python -m benchmarks.memory

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import json_documents
+from tests.support import json_documents, sampled
 
 # no test judges how long something takes
 settings.register_profile("rackwright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -47,6 +47,11 @@ def checked_json_documents() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the tests of shared fixtures to the front: pytest-xdist gives the first part of the list to one worker."""
     items.sort(key=lambda item: SHARED.isdisjoint(getattr(item, "fixturenames", ())))
+
+
+def pytest_report_header() -> str:
+    """Return the line that says how to run the same cases again."""
+    return "cases: all" if sampled.has_all_cases() else f"cases: a sample, {sampled.SEED}={sampled.seed()}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

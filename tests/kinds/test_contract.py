@@ -9,13 +9,25 @@ from rackwright.facts.facts import Facts
 from tests.support import mutate
 from tests.support.mutations import Row
 from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK, recorded
+from tests.support.sampled import sampled
 
-PROPERTIES = [
-    pytest.param(declared, claim.thing, name, id=f"{declared.name}-{claim.thing}-{name}")
-    for declared in (*RESOURCES.values(), *AT_ENDPOINTS.values())
-    for claim in declared.kind.claims(declared.spec, STACK.repository)
-    for name in claim.want
-]
+
+def untested(case):
+    """Return what no sample may leave out: the resource, and the property of its kind or role at such a thing."""
+    declared, thing, name = case.values
+    kind = getattr(declared.spec, "role", declared.token)
+    return [declared.name, (kind, thing.partition(":")[0], name)]
+
+
+PROPERTIES = sampled(
+    (
+        pytest.param(declared, claim.thing, name, id=f"{declared.name}-{claim.thing}-{name}")
+        for declared in (*RESOURCES.values(), *AT_ENDPOINTS.values())
+        for claim in declared.kind.claims(declared.spec, STACK.repository)
+        for name in claim.want
+    ),
+    untested,
+)
 
 
 def claims_of(declared):
