@@ -51,7 +51,9 @@ down: toolchain ## Stop the twin; its disks are kept.
 	@$(BIN)/rackwright twin stop $(STACK)
 
 .PHONY: test
-test: $(TEST) toolchain workloads tracking ## Lint, then unit tests and the workloads beside the real pulumi and virtual machines.
+test: $(TEST) ## Lint, then unit tests and the workloads beside the real pulumi and virtual machines.
+	@# beside each other, since one waits for downloads and for a compiler that has one process
+	@$(MAKE) --no-print-directory --jobs 2 toolchain workloads tracking
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs
 	@$(MAKE) --no-print-directory --jobs 2 machines models
 
