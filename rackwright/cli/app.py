@@ -117,6 +117,10 @@ def check(stack: StackName, as_json: AsJson = False) -> None:
     loaded = project.stack(stack)
     hosts, resources = len(loaded.fleet.hosts), len(feasible.check(loaded))
     notices = [*loaded.notices]
+    if loaded.fleet.object_stores:
+        from rackwright.stack.store_trust import trust_notices
+
+        notices += trust_notices(loaded.fleet)
     if loaded.fleet.servers:
         from rackwright.stack.missing_models import missing_models
 
