@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import termios
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,9 +36,16 @@ LIVE_SECONDS = 0.5
 """Interval at which live lines are drawn."""
 PLAIN_SECONDS = 10.0
 """Smallest interval of lines about long work where stderr is no terminal."""
+PLAIN_SHARE = 0.1
+"""Share of the time since the start after which the next of such lines comes, so that a log of an hour stays short."""
 QUIET_SECONDS = 60.0
 """Interval of such lines that differ by their seconds alone."""
 PLAIN_COLUMNS, PLAIN_ROWS = 160, 3
+LABEL = re.compile(r"  (?:expected|note|help):\s+")
+"""The label of a part of an error, up to its text."""
+COMMAND = re.compile(r"`[^`]*`")
+_UNBROKEN = "\0"
+"""Stands for a blank at which no line is broken; `visible` leaves none in a text."""
 SECONDS = re.compile(r"\d+ s\b")
 _output = threading.RLock()
 _live: "list[_LiveLines]" = []
@@ -55,6 +63,15 @@ def show(text: object = "", end: str = "\n", flush: bool = False) -> None:
         sys.stdout.write(visible(str(text)) + end)
         if flush or _live:
             sys.stdout.flush()
+
+
+def write_line(text: str, file: IO[str] | None = None) -> None:
+    """Write *text* to *file* at once, with visible control characters; None for stdout."""
+    if file is None:
+        show(text, flush=True)
+    else:
+        file.write(f"{visible(text)}\n")
+        file.flush()
 
 
 def show_json(document: object, stream: bool = False) -> None:
@@ -97,6 +114,31 @@ def notify(text: object) -> None:
         _last["notified"] = line
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+
+
+def notify_error(text: str) -> None:
+    """Write an error to stderr as `notify` does; on a terminal, lines are broken between words."""
+    notify(wrap(text, _stderr_size()[0]) if sys.stderr.isatty() else text)
+
+
+def wrap(text: str, columns: int) -> str:
+    """Return *text* in lines of *columns* at most, as far as words are that short.
+
+    A command in backticks stays whole, so that it can be copied: the terminal breaks it without a line end in it.
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(line) <= columns:
+            lines.append(line)
+            continue
+        label = LABEL.match(line)
+        deeper = len(label[0]) if label and columns >= NARROW else len(line) - len(line.lstrip()) + 2
+        whole = COMMAND.sub(lambda match: match[0].replace(" ", _UNBROKEN), line)
+        broken = textwrap.wrap(
+            whole, columns, subsequent_indent=" " * deeper, break_long_words=False, break_on_hyphens=False
+        )
+        lines += broken
+    return "\n".join(lines).replace(_UNBROKEN, " ")
 
 
 class _LiveLines:
@@ -152,9 +194,9 @@ class _PlainLines:
         self._over.set()
 
     def _keep_writing(self) -> None:
-        before, seconds = "", 0.0
-        while not self._over.wait(PLAIN_SECONDS):
-            seconds += PLAIN_SECONDS
+        before, seconds, whole = "", 0.0, 0.0
+        while not self._over.wait(pause := min(max(PLAIN_SECONDS, whole * PLAIN_SHARE), QUIET_SECONDS)):
+            seconds, whole = seconds + pause, whole + pause
             with contextlib.suppress(OSError, ValueError):
                 text = "; ".join(" ".join(line.split()) for line in self._lines(PLAIN_COLUMNS, PLAIN_ROWS))
                 form = SECONDS.sub("", text)

@@ -214,6 +214,63 @@ def test_every_line_stays_in_a_pipe(monkeypatch):
     assert pipe.getvalue() == "a: waiting, 6 s\na: waiting, 12 s\n"
 
 
+ERROR = """\
+error[lock-missing]: stacks/rack.lock.yaml: there is no lock for the packages of these hosts
+  note:     `mirror` serves packages that a lock lists and a key signs
+  help:     Run `rackwright lock --fetch hospital-of-the-city` and check the changes"""
+
+
+def test_an_error_on_a_narrow_terminal_is_broken_between_words():
+    """A command stays whole, so that it can be copied."""
+    assert terminal.wrap(ERROR, 40).splitlines() == [
+        "error[lock-missing]:",
+        "  stacks/rack.lock.yaml: there is no",
+        "  lock for the packages of these hosts",
+        "  note:     `mirror` serves packages",
+        "    that a lock lists and a key signs",
+        "  help:     Run",
+        "    `rackwright lock --fetch hospital-of-the-city`",
+        "    and check the changes",
+    ]
+    assert terminal.wrap(ERROR, 70).splitlines()[-1] == "            check the changes"
+    assert terminal.wrap(ERROR, 200) == ERROR
+    assert terminal.wrap("a\n\n  b", 40) == "a\n\n  b"
+
+
+def test_an_error_in_a_file_has_its_lines(monkeypatch):
+    """A terminal breaks the lines at its own width."""
+    monkeypatch.setattr(terminal, "_stderr_size", lambda: (40, 24))
+    for is_terminal in (False, True):
+        stream = StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        monkeypatch.setattr("sys.stderr", stream)
+
+        terminal.notify_error(ERROR)
+
+        assert (stream.getvalue() == f"{ERROR}\n") is not is_terminal
+
+
+def test_a_log_of_long_work_grows_slower_than_the_work(monkeypatch):
+    """Ten lines come in the first interval of ten seconds each; an hour has less than a hundred."""
+    pauses: list[float] = []
+
+    class Over:
+        def wait(self, seconds: float) -> bool:
+            pauses.append(seconds)
+            return sum(pauses) >= 3600
+
+        def is_set(self) -> bool:
+            return False
+
+    plain = object.__new__(terminal._PlainLines)
+    plain._over, plain._lines = Over(), lambda columns, rows: []
+
+    plain._keep_writing()
+
+    assert pauses[:10] == [10] * 10 and max(pauses) == 60
+    assert len(pauses) < 100
+
+
 def test_a_log_has_a_line_about_long_work_now_and_then(monkeypatch):
     """One line for each interval in which the work has changed, and a rare one while only the seconds count on."""
     pipe, shown = StringIO(), threading.Event()

@@ -34,7 +34,7 @@ def _show_error(error: UserError) -> None:
     if "--json" in sys.argv:
         # one line, so that the errors of a stream are a line like its other documents
         terminal.show_json({"errors": [each.as_data() for each in error.diagnostics]}, stream=True)
-    terminal.notify(error.render())
+    terminal.notify_error(error.render())
     if id := next((each.id for each in error.diagnostics if each.id), ""):
         terminal.notify(f"{command('rackwright explain {}', id)} has causes and cures")
     if isinstance(error, DeclarationError):

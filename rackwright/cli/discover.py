@@ -55,7 +55,7 @@ def discover(
         undo.callback(_restore, pins, pins.read_bytes() if pins.exists() else None)
         hosts, errors = discover_hosts(places, pins, _Trust(frozenset(trusted or ())), project.notify)
         for error in errors:
-            project.notify(error.render())
+            terminal.notify_error(error.render())
         status = gravest(error.exit_status for error in errors)
         discovery: Discovery = {
             "hosts": {name: {"declaration": host.host, "notes": host.notes} for name, host in hosts.items()},

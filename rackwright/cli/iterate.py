@@ -70,7 +70,7 @@ def run(request: IterationRequest, as_json: bool, yes: bool) -> None:
         if error.report is None:
             raise
         _print(error.report, as_json)  # with the reason: standard output has one JSON document
-        project.notify(error.render())
+        terminal.notify_error(error.render())
         raise typer.Exit(error.exit_status) from None
     _print(data, as_json)
     if request.until is Stage.PROMOTE:

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from rackwright import process_tree, scratch, terminal
-from rackwright.cli import plan, project, pulumi_display, pulumi_entries, pulumi_summary, recording, removal, state
+from rackwright.cli import (
+    plan,
+    project,
+    pulumi_display,
+    pulumi_entries,
+    pulumi_output,
+    pulumi_summary,
+    recording,
+    removal,
+    state,
+)
 from rackwright.cli.ending import INTERRUPTED_TEXT, StopSignal
 from rackwright.cli.killed import killed_error, killed_provider
 from rackwright.cli.removal import Removal
@@ -311,12 +321,14 @@ def run_pulumi(
 def _run_piped(
     argv: Sequence[str], records: "_Records", environment: Mapping[str, str], stdout: IO[str] | None
 ) -> PulumiRun:
-    """Run pulumi, whose own output has a line for each change."""
+    """Run pulumi, whose own output has a line for each change and each step."""
     whole = records.environment(environment)
     process = process_tree.start(
-        records.argv(argv), process_tree.GENTLE, cwd=project.directory(), env=whole, stdout=stdout
+        records.argv(argv), process_tree.GENTLE, cwd=project.directory(), env=whole, stdout=subprocess.PIPE
     )
-    with records.watch(f"{argv[0]} {records.stack}", not terminal.is_live()) as look:
+    heading = f"{argv[0]} {records.stack}"
+    assert process.stdout is not None  # it is a pipe
+    with pulumi_output.passed_on(process.stdout, stdout), records.watch(heading, not terminal.is_live()) as look:
         status, stopped = _await_end(process, look, records)
         look()
     return records.result(argv, status, stopped)
