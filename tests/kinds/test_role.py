@@ -290,6 +290,22 @@ def kinds(plan) -> list[type]:
     return [type(step) for step in plan.steps]
 
 
+def test_one_property_of_a_thing_may_need_a_person_while_the_role_makes_the_others():
+    """Of a missing account with a password of a person, the preview of a container named the groups as manual work."""
+    account = {"user": "glass", "groups": ["glass"]}
+    password = {"user": "glass", "password": "set", "by_hand": True, "scope": "kernel"}
+    source = replace(SOURCE, claims=(*CLAIMS, account, password))
+    repository = replace(REPOSITORY, roles={"toy": source})
+    raw = good()
+
+    missing = planned(raw, repository=repository)
+    assert [item.path for item in missing.by_hand] == ["user:glass.password"] and PlayRole in kinds(missing)
+
+    made = {**raw["users"]["toy"], "groups": ["glass"], "password": "locked"}
+    locked = planned({**raw, "users": {**raw["users"], "glass": made}}, repository=repository)
+    assert [item.path for item in locked.by_hand] == ["user:glass.password"] and locked.steps == ()
+
+
 def test_where_no_restart_is_allowed_all_is_prepared_and_the_rest_is_a_persons():
     raw = started("quiet")
     plan = planned(raw, repository=LATE)

@@ -32,9 +32,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def test_a_change_of_a_container_ends_clean(lab: Lab) -> None:
-    lab.up(status=0)
+    first = lab.up(status=0)
     report = lab.audit(status=0)
     again = lab.up(status=0)
 
     assert not [each for each in report["findings"] if each["severity"] != "notice"], report["findings"]
+    assert "by hand" not in first.stdout + first.stderr
     assert "unchanged" in again.stdout + again.stderr

@@ -48,7 +48,7 @@ class RoleKind:
         from rackwright.kinds.role import plan as planning
         from rackwright.kinds.role.promise import promises
 
-        return planning.plan(spec, promises(spec, repository), differences, facts)
+        return planning.plan(spec, promises(spec, repository), differences, facts, repository)
 
     def removal(self, spec: RoleSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         from rackwright.kinds.role import plan as planning

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rackwright.core.contract import Command, Difference, Plan, PlayRole, Put, Remove, Step
+from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
@@ -23,11 +24,13 @@ from rackwright.schema.units import format_size
 REMOVAL_NOTE = "other packages, accounts and services stay as they are: others may use them by now"
 
 
-def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], facts: Facts) -> Plan:
+def plan(
+    spec: RoleSpec, promises: Promises, differences: Sequence[Difference], facts: Facts, repository: Repository
+) -> Plan:
     """Return the steps that make *promises* hold.
 
     Three sorts of differences need manual work: unknown values, claims with ``by_hand``, and claims that need a restart
-    which the fleet does not allow.
+    which the fleet does not allow. A thing may have properties of two claims, of which one needs manual work.
     """
     if refusals := (*refuse_wrong_machine(spec.host, differences), *refuse_foreign(spec, facts)):
         return Plan(refusals=refusals)
@@ -36,9 +39,25 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     manual = {entry.thing for entry in promises.entries if entry.by_hand}
     needs_restart = {entry.thing for entry in promises.entries if entry.restart} - manual
     restart = any(item.thing in needs_restart and not item.is_unknown for item in differences)
-    manual_things = manual if spec.reboot else manual | needs_restart
-    by_hand = tuple(item for item in differences if item.is_unknown or item.thing in manual_things)
-    fixable = [item for item in differences if not item.is_unknown and item.thing not in manual | needs_restart]
+    made = {
+        (entry.thing, name)
+        for entry in promises.entries
+        if entry.thing in manual and not entry.by_hand
+        for name in entry.want(repository)
+    }
+    manual_work = {(item.thing, item.name) for item in differences if item.thing in manual} - made
+    by_hand = tuple(
+        item
+        for item in differences
+        if item.is_unknown
+        or (item.thing, item.name) in manual_work
+        or (item.thing in needs_restart and not spec.reboot)
+    )
+    fixable = [
+        item
+        for item in differences
+        if not item.is_unknown and (item.thing, item.name) not in manual_work and item.thing not in needs_restart
+    ]
     plays = bool(fixable) or (restart and not restarts.is_prepared(spec, facts))
     if plays and promises.unknown_secrets:
         return Plan(refusals=(_refuse_unknown_secrets(spec, promises),))
