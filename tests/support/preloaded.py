@@ -1,25 +1,30 @@
-"""An interpreter of the workloads that has imported PyTorch and transformers, for tests of several short processes.
+"""An interpreter of the workloads that has imported PyTorch and more, for tests of several short processes.
 
-    python -m tests.support.preloaded SOCKET
+    python -m tests.support.preloaded SOCKET MODULE...
 
-Each process is a fork of it, with the arguments, variables, directory and files of its caller.
+Each process is a fork of it, with the arguments, variables, directory and files of its caller. It ends with its caller,
+whose status is its own.
 """
 
 import json
 import os
 import runpy
+import select
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.support.expect import eventually
 from tests.support.sources import ROOT
 
+TRAINING = ("horovod.torch", "sklearn.datasets", "torch._dynamo", "torch.distributed.run", "workloads.training.run")
+"""Modules that torchrun, horovodrun and a training of the digits import."""
 MODULES = (
     "onnxruntime",
     "sklearn.datasets",
@@ -32,51 +37,71 @@ with socket.socket(socket.AF_UNIX) as server:
     server.connect({socket!r})
     job = dict(argv=sys.argv[1:], environment=dict(os.environ), directory=os.getcwd())
     socket.send_fds(server, [json.dumps(job).encode() + b"\\n"], [0, 1, 2])
-    sys.exit(int(server.recv(16)))
+    sys.exit(int(server.recv(16) or 1))
 """
 
 
 @contextmanager
-def preloaded(python: Path, directory: Path) -> Iterator[Path]:
-    """Yield a program in *directory* that takes the arguments of *python*, ``-m`` or ``-c``, and starts at once."""
+def preloaded(python: Path, directory: Path, modules: Sequence[str] = MODULES) -> Iterator[Path]:
+    """Yield a program in *directory* that takes the arguments of *python*, ``-m`` or ``-c``, and starts at once.
+
+    Args:
+        modules: Modules that its processes find imported.
+    """
     path, program = directory / "socket", directory / "bin" / "python"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable} -IS\n{CALLER.format(socket=str(path))}")
     program.chmod(0o755)
-    argv = [str(python), "-m", "tests.support.preloaded", str(path)]
-    with subprocess.Popen(argv, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+    argv = [str(python), "-m", "tests.support.preloaded", str(path), *modules]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(argv, cwd=ROOT, env=environment, start_new_session=True) as process:
         try:
             eventually(lambda: path.exists() or process.poll() is not None, "the interpreter listens", 600)
             yield program
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)  # with each process whose caller is left
 
 
-def serve(path: Path) -> None:
-    """Run one caller's process after the other."""
-    for module in MODULES:
+def serve(path: Path, modules: Sequence[str]) -> None:
+    """Run the processes of all callers."""
+    for module in modules:
         import_module(module)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
         while True:
             caller, _ = listening.accept()
             with caller:
-                content, files, _, _ = socket.recv_fds(caller, 1 << 20, 3)
-                while not content.endswith(b"\n"):
-                    content += caller.recv(1 << 20)
-                process = os.fork()
-                if not process:
+                if not os.fork():
                     listening.close()
-                    _become(json.loads(content), files)
-                for file in files:
-                    os.close(file)
-                status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-                with suppress(BrokenPipeError):
-                    caller.send(str(status).encode())
+                    _attend(caller)
 
 
-def _become(job: dict[str, Any], files: list[int]) -> None:
+def _attend(caller: socket.socket) -> NoReturn:
+    """Run the process of *caller*, and tell it to end when the caller has ended; then end with an answer."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    content, files, _, _ = socket.recv_fds(caller, 1 << 20, 3)
+    while not content.endswith(b"\n"):
+        content += caller.recv(1 << 20)
+    process = os.fork()
+    if not process:
+        caller.close()
+        _become(json.loads(content), files)
+    for file in files:
+        os.close(file)
+    ended = select.poll()
+    ended.register(os.pidfd_open(process), select.POLLIN)
+    ended.register(caller, select.POLLIN)  # it sends no more, so that there is only its end to read
+    if caller.fileno() in [file for file, _ in ended.poll()]:
+        os.kill(process, signal.SIGTERM)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with suppress(BrokenPipeError):
+        caller.send(str(status).encode())
+    os._exit(0)
+
+
+def _become(job: dict[str, Any], files: list[int]) -> NoReturn:
     """Run the module or code of *job* with *files* as its standard ones, and end."""
     status = 1
     try:
@@ -85,7 +110,8 @@ def _become(job: dict[str, Any], files: list[int]) -> None:
         os.environ.clear()
         os.environ.update(job["environment"])
         os.chdir(job["directory"])
-        option, source, *sys.argv[1:] = job["argv"]
+        unbuffered = job["argv"][0] == "-u"  # torchrun's
+        option, source, *sys.argv[1:] = job["argv"][unbuffered:]
         if option == "-m":
             runpy.run_module(source, run_name="__main__", alter_sys=True)
         else:
@@ -102,4 +128,4 @@ def _become(job: dict[str, Any], files: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), sys.argv[2:])

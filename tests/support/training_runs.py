@@ -21,8 +21,9 @@ from workloads.training.workers.workers import Alone
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-HOROVODRUN = (str(BIN / "horovodrun"), "-np")
-TORCHRUN = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node")  # on a port that is free: others may test, too
+HOROVODRUN = ("horovod.runner.launch", "-np")
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node")  # on a port that is free: others may test, too
+"""The modules of horovodrun and torchrun, and the options before the number of processes."""
 MODULE = "workloads.training"
 QUICK = ("steps=12", "report_every_steps=4", "saving.every_steps=6", "model.channels=4")
 """Changes that make the digits a matter of seconds."""
@@ -37,16 +38,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
 
 
-def command(launcher: tuple[str, ...], processes: int, *arguments: str) -> list[str]:
-    """Return the command that starts *processes*; an empty *launcher* is none at all."""
-    if not launcher:
-        return [sys.executable, "-m", MODULE, *arguments]
-    begin = [*launcher, str(processes)]
-    return (
-        [*begin, "-m", MODULE, *arguments]
-        if launcher == TORCHRUN
-        else [*begin, sys.executable, "-m", MODULE, *arguments]
-    )
+def command(launcher: tuple[str, ...], processes: int, python: Path, *arguments: str) -> list[str]:
+    """Return the command that starts *processes* of *python*; torchrun takes its name from the environment."""
+    name = [] if launcher == TORCHRUN else [str(python)]
+    return [str(python), "-m", *launcher, str(processes), *name, "-m", MODULE, *arguments]
 
 
 def launched(
@@ -57,12 +52,14 @@ def launched(
     recipe: str = "digits",
     status: int | None = 0,
     arguments: Sequence[str] = (),
+    python: Path = Path(sys.executable),
 ) -> str:
     """Train in separate processes and return their output; horovodrun turns each failure into status 1."""
     quick = QUICK if recipe == "digits" else ()
     given = [argument for change in (*quick, *changes) for argument in ("--set", change)]
-    argv = command(launcher, processes, recipe, "--out", str(out), *given, *arguments)
-    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
+    argv = command(launcher, processes, python, recipe, "--out", str(out), *given, *arguments)
+    variables = environment(PYTHON_EXEC=str(python))
+    done = subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=900)
     assert status is None or done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 

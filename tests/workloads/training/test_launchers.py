@@ -1,14 +1,18 @@
-"""Two real processes, by Horovod and by torchrun: the same weights as alone, and the wrong launcher refused.
+"""Two processes by the real Horovod and torchrun: the same weights as alone, and the wrong launcher refused.
 
-None of these is skipped: where Horovod is missing they fail, and say how it is built.
+None of these is skipped: where Horovod is missing they fail, and say how it is built. Launchers and processes
+are forks of one process that has imported PyTorch; test_elastic.py and test_apart.py start their programs.
 """
 
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.diagnostics import sentences
+from tests.support.preloaded import TRAINING, preloaded
 from tests.support.training_runs import (
     HOROVODRUN,
     TORCHRUN,
@@ -32,6 +36,13 @@ def test_horovod_is_there() -> None:
 
 
 @pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The interpreter of launchers, and the one that they start."""
+    with preloaded(Path(sys.executable), tmp_path_factory.mktemp("preloaded"), TRAINING) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where a run of one process has written."""
     out = tmp_path_factory.mktemp("whole")
@@ -44,16 +55,16 @@ LED = ("world=2", "accumulate=2", "saving.every_steps=5")
 
 
 @pytest.fixture(scope="module")
-def by_horovod(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def by_horovod(python: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Return the output of a run of two processes, and its directory."""
     out = tmp_path_factory.mktemp("horovod")
-    return launched(HOROVODRUN, 2, out, "launcher=horovod", *LED), out
+    return launched(HOROVODRUN, 2, out, "launcher=horovod", *LED, python=python), out
 
 
 @pytest.fixture(scope="module")
-def by_torchrun(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def by_torchrun(python: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     out = tmp_path_factory.mktemp("torchrun")
-    return launched(TORCHRUN, 2, out, "launcher=torchrun", *LED), out
+    return launched(TORCHRUN, 2, out, "launcher=torchrun", *LED, python=python), out
 
 
 @pytest.mark.parametrize("name", ["horovod", "torchrun"])
@@ -70,21 +81,21 @@ def test_two_processes_train_what_one_does(name: str, whole: Path, request: pyte
         )
 
 
-def test_two_processes_of_horovod_go_on_exactly(by_horovod: tuple[str, Path], tmp_path: Path) -> None:
+def test_two_processes_of_horovod_go_on_exactly(by_horovod: tuple[str, Path], python: Path, tmp_path: Path) -> None:
     """
     As if they had been lost after their last checkpoint but one.
     """
     _, out = by_horovod
     shutil.copytree(out / "checkpoints", tmp_path / "checkpoints")
     shutil.rmtree(tmp_path / "checkpoints" / "step-0000000012")
-    done = launched(HOROVODRUN, 2, tmp_path, "launcher=horovod", *LED)
+    done = launched(HOROVODRUN, 2, tmp_path, "launcher=horovod", *LED, python=python)
 
     assert "resumes after step 10" in done
     assert_same(weights(out), weights(tmp_path))
 
 
-def test_compression_is_a_choice(whole: Path, tmp_path: Path) -> None:
-    launched(HOROVODRUN, 2, tmp_path, "compression=fp16")
+def test_compression_is_a_choice(whole: Path, python: Path, tmp_path: Path) -> None:
+    launched(HOROVODRUN, 2, tmp_path, "compression=fp16", python=python)
     with pytest.raises(AssertionError):
         assert_same(weights(whole), weights(tmp_path))
     first, *_ = (line["loss"] for line in read_metrics(tmp_path) if "loss" in line)
@@ -100,14 +111,16 @@ def test_compression_is_a_choice(whole: Path, tmp_path: Path) -> None:
     ],
     ids=["torchrun", "horovodrun"],
 )
-def test_the_wrong_launcher_is_refused(launcher: tuple[str, ...], meant: str, says: str, tmp_path: Path) -> None:
-    done = launched(launcher, 2, tmp_path, f"launcher={meant}", status=None)
+def test_the_wrong_launcher_is_refused(
+    launcher: tuple[str, ...], meant: str, says: str, python: Path, tmp_path: Path
+) -> None:
+    done = launched(launcher, 2, tmp_path, f"launcher={meant}", status=None, python=python)
     assert says in sentences(done)
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
-def test_a_batch_that_two_cannot_share_is_refused(tmp_path: Path) -> None:
-    done = launched(HOROVODRUN, 2, tmp_path, "global_batch=25", status=1)
+def test_a_batch_that_two_cannot_share_is_refused(python: Path, tmp_path: Path) -> None:
+    done = launched(HOROVODRUN, 2, tmp_path, "global_batch=25", status=1, python=python)
     assert (
         "global_batch: a batch of 25 cannot be divided by 2; equal parts for 2 processes. Write 24 or 26"
         in sentences(done)
