@@ -124,13 +124,28 @@ def _attribute_docstrings(model: type) -> dict[str, str]:
 
     pydantic's own `use_attribute_docstrings` parses the source of every model at each start.
     """
+    return _module_docstrings(model.__module__)[model.__qualname__]
+
+
+@cache
+def _module_docstrings(name: str) -> dict[str, dict[str, str]]:
+    """Return the docstrings of the classes of the module *name*, by qualified name: one look at the source for all."""
     import ast
     import inspect
+    import sys
 
-    [definition] = ast.parse(inspect.getsource(model)).body
-    docstrings = {}
-    for statements in pairwise(getattr(definition, "body", ())):
-        match statements:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                docstrings[name] = inspect.cleandoc(text)
-    return docstrings
+    def add(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, ast.FunctionDef):
+                add(node.body, f"{prefix}{node.name}.<locals>.")
+            elif isinstance(node, ast.ClassDef):
+                classes[f"{prefix}{node.name}"] = docstrings = {}
+                for statements in pairwise(node.body):
+                    match statements:
+                        case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                            docstrings[name] = inspect.cleandoc(text)
+                add(node.body, f"{prefix}{node.name}.")
+
+    classes: dict[str, dict[str, str]] = {}
+    add(ast.parse(inspect.getsource(sys.modules[name])).body, "")
+    return classes
