@@ -5,6 +5,7 @@ import re
 import shlex
 import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from rackwright.core.repository import Repository
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.support.our_roles import REPOSITORY
+from tests.support.preloaded import preloaded
 from workloads.tracking.server import CERTIFICATE, NAME, PASSWORD, TrackingServer, connect
 
 FUNCTIONS = {"tina": "trainer", "rita": "reviewer", "axel": "auditor", "gate": "serving"}
@@ -27,9 +29,11 @@ class ServedModel:
     def __init__(self, directory: Path, python: Path) -> None:
         """
         Args:
-            python: Interpreter of an environment with the packages of the role's lock.
+            python: Interpreter of an environment with the packages of the role's lock; the processes that the role
+                starts are forks of one that has imported MLflow with their variables.
         """
         self.directory, self.python = directory, python
+        self._stack = ExitStack()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -39,6 +43,8 @@ class ServedModel:
 
     def __enter__(self) -> Self:
         self._lay()
+        program = preloaded(self.python, self.directory, ("mlflow.cli", "mlflow.server.auth"), self._environment)
+        self.python = self._stack.enter_context(program)
         self.accounts()
         unit = self._place("/etc/systemd/system/mlflow.service").read_text().replace("\\\n", " ")
         [line] = re.findall(r"^ExecStart=\S+ (.*)$", unit, re.MULTILINE)
@@ -57,6 +63,7 @@ class ServedModel:
     def __exit__(self, *exception: object) -> None:
         self._process.terminate()
         self._process.wait()
+        self._stack.close()
 
     def accounts(self) -> str:
         """Apply the declared accounts, as the role's unit does, and return the reported changes."""

@@ -14,13 +14,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.support.expect import eventually
 from tests.support.sources import ROOT
 
 TRAINING = ("horovod.torch", "sklearn.datasets", "torch._dynamo", "torch.distributed.run", "workloads.training.run")
@@ -42,24 +41,32 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextmanager
-def preloaded(python: Path, directory: Path, modules: Sequence[str] = MODULES) -> Iterator[Path]:
-    """Yield a program in *directory* that takes the arguments of *python*, ``-m`` or ``-c``, and starts at once.
+def preloaded(
+    python: Path, directory: Path, modules: Sequence[str] = MODULES, variables: Mapping[str, str] | None = None
+) -> Iterator[Path]:
+    """Yield a program in *directory* that takes the arguments of *python* and starts at once.
 
     Args:
         modules: Modules that its processes find imported.
+        variables: Variables with which the modules are imported, beside those of this process.
     """
+    from tests.support.expect import eventually  # which takes pytest: the interpreter may be without it
+
     path, program = directory / "socket", directory / "bin" / "python"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable} -IS\n{CALLER.format(socket=str(path))}")
     program.chmod(0o755)
     argv = [str(python), "-m", "tests.support.preloaded", str(path), *modules]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     with subprocess.Popen(argv, cwd=ROOT, env=environment, start_new_session=True) as process:
         try:
             eventually(lambda: path.exists() or process.poll() is not None, "the interpreter listens", 600)
+            assert process.poll() is None, "a module cannot be imported"
             yield program
         finally:
-            os.killpg(process.pid, signal.SIGKILL)  # with each process whose caller is left
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with each process whose caller is left
 
 
 def serve(path: Path, modules: Sequence[str]) -> None:
@@ -102,7 +109,7 @@ def _attend(caller: socket.socket) -> NoReturn:
 
 
 def _become(job: dict[str, Any], files: list[int]) -> NoReturn:
-    """Run the module or code of *job* with *files* as its standard ones, and end."""
+    """Run the module, code or file of *job* with *files* as its standard ones, and end."""
     status = 1
     try:
         for standard, file in enumerate(files):
@@ -111,11 +118,14 @@ def _become(job: dict[str, Any], files: list[int]) -> NoReturn:
         os.environ.update(job["environment"])
         os.chdir(job["directory"])
         unbuffered = job["argv"][0] == "-u"  # torchrun's
-        option, source, *sys.argv[1:] = job["argv"][unbuffered:]
-        if option == "-m":
-            runpy.run_module(source, run_name="__main__", alter_sys=True)
+        first, *rest = job["argv"][unbuffered:]
+        sys.argv[1:] = rest[1:] if first in ("-m", "-c") else rest
+        if first == "-m":
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        elif first == "-c":
+            exec(rest[0], {"__name__": "__main__"})
         else:
-            exec(source, {"__name__": "__main__"})
+            runpy.run_path(first, run_name="__main__")
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
