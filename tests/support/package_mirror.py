@@ -4,9 +4,10 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,32 +22,49 @@ class Mirror:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir()
+        self._entries: dict[Path, bytes] = {}
         self._index()
 
     def add(self, name: str, version: str, depends: str = "", content: str = "") -> Path:
-        """Build a package and offer it; return its file."""
-        files = self.directory.with_name("build") / f"{name}-{version}"
-        (files / "DEBIAN").mkdir(parents=True)
-        fields = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "nobody <a@b.example>"}
-        fields |= {"Depends": depends} if depends else {}
-        message = "".join(f"{field}: {value}\n" for field, value in fields.items())
-        (files / "DEBIAN/control").write_text(f"{message}Description: a package\n of the tests\n")
-        (files / "usr/share" / name).mkdir(parents=True)
-        (files / "usr/share" / name / "content").write_text(content or f"{name} {version}\n")
-        path = self.directory / f"{name}_{version}_all.deb"
-        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", str(files), str(path)], check=True, stdout=-3)
+        """Offer a package; return its file."""
+        path = self.directory / _file_name(name, version)
+        package, self._entries[path] = _build(name, version, depends, content)
+        path.write_bytes(package)
         self._index()
         return path
 
     def drop(self, path: Path) -> None:
         """Offer the package in the file *path* no longer."""
         path.unlink()
+        del self._entries[path]
         self._index()
 
     def _index(self) -> None:
+        (self.directory / "Packages").write_bytes(b"".join(self._entries[path] for path in sorted(self._entries)))
+
+
+def _file_name(name: str, version: str) -> str:
+    return f"{name}_{version}_all.deb"
+
+
+@cache
+def _build(name: str, version: str, depends: str, content: str) -> tuple[bytes, bytes]:
+    """Return a package, and its entry of an index: dozens of tests offer the same ones."""
+    fields = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "nobody <a@b.example>"}
+    fields |= {"Depends": depends} if depends else {}
+    message = "".join(f"{field}: {value}\n" for field, value in fields.items())
+    with TemporaryDirectory() as directory:
+        files, offered = Path(directory, "files"), Path(directory, "offered")
+        offered.mkdir()
+        (files / "DEBIAN").mkdir(parents=True)
+        (files / "DEBIAN/control").write_text(f"{message}Description: a package\n of the tests\n")
+        (files / "usr/share" / name).mkdir(parents=True)
+        (files / "usr/share" / name / "content").write_text(content or f"{name} {version}\n")
+        path = offered / _file_name(name, version)
+        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", str(files), str(path)], check=True, stdout=-3)
         argv = ["dpkg-scanpackages", "--multiversion", "."]
-        made = subprocess.run(argv, cwd=self.directory, check=True, capture_output=True)
-        (self.directory / "Packages").write_bytes(made.stdout)
+        entry = subprocess.run(argv, cwd=offered, check=True, capture_output=True).stdout
+        return path.read_bytes(), entry
 
 
 @pytest.fixture
