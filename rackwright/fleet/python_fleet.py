@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from rackwright.core.repository import RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.fleet.monitoring import problems as monitoring_problems
+from rackwright.fleet.monitoring import with_roles
 from rackwright.fleet.problems import problems_of
 from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.roles import problems as role_problems
@@ -69,6 +71,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     ]
     wrong += [((), problem) for problem in store_problems(fleet.object_stores, fleet.buckets, fleet.hosts)]
     wrong += [((), problem) for problem in placement_problems(fleet.placement, fleet.buckets, fleet.hosts)]
+    wrong += [((), problem) for problem in monitoring_problems(fleet.monitoring, fleet.hosts, check_secret)]
     wrong += [
         (("object_stores", name, "credentials", "secret_key"), missing)
         for name, store in fleet.object_stores.items()
@@ -79,7 +82,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     wrong += [((), problem) for problem in ports_of_runs(fleet.servers, fleet.runs, fleet.hosts)]
     if wrong:
         raise _all(str(path), wrong)
-    return fleet
+    return with_roles(fleet)
 
 
 def _module(path: Path) -> ModuleType:

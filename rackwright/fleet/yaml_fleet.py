@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from rackwright.core.repository import RoleSource
 from rackwright.fleet.findings import Findings
 from rackwright.fleet.layers import Layers, merge
+from rackwright.fleet.monitoring import problems as monitoring_problems
+from rackwright.fleet.monitoring import with_roles
 from rackwright.fleet.problems import Detail, keys_of
 from rackwright.fleet.roles import WHOLE_WAY, SecretCheck
 from rackwright.fleet.roles import problems as role_problems
@@ -24,6 +26,7 @@ from rackwright.schema.fleet import Fleet, problems, rollout_problems
 from rackwright.schema.health import Health
 from rackwright.schema.host import Address, Drive, Host, HostName, Identity, Name, Os
 from rackwright.schema.mirror import Mirror
+from rackwright.schema.monitoring import Monitoring
 from rackwright.schema.object_store import SECRET_KEY_SHORTEST, Bucket, BucketName, ObjectStore
 from rackwright.schema.object_store import problems as store_problems
 from rackwright.schema.port import Nic
@@ -44,7 +47,7 @@ class FleetFile(FleetHead):
     ssh: Ssh = Ssh()
     """SSH settings for every host; settings of the group and the host merge over them."""
     alerts: Alerts = Alerts()
-    """GPU thresholds for every host; thresholds of the group and the host merge over them."""
+    """Alert thresholds for every host; thresholds of the group and the host merge over them."""
     health: Health = Health()
     """Drive thresholds for every host; thresholds of the group and the host merge over them."""
     rollout: Rollout = Rollout()
@@ -69,6 +72,8 @@ class FleetFile(FleetHead):
     """Rules that move directories to another tier or to a bucket, by name."""
     costs: Costs | None = None
     """Capacity and prices of the tiers, which `rackwright tier bench` compares."""
+    monitoring: Monitoring | None = None
+    """Prometheus and Alertmanager for all hosts; without it, hosts have no exporters beside those of their roles."""
 
 
 class PartialHost(Host):
@@ -129,12 +134,15 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
                 findings.add_below(wrong, ("clusters", name, "api", "token"))
         for problem in placement_problems(common.placement, common.buckets, hosts):
             findings.add_below(problem, ())
+        if not any(isinstance(host, PartialHost) for host in hosts.values()):  # the addresses may be wrong there
+            for problem in monitoring_problems(common.monitoring, hosts, check_secret):
+                findings.add_below(problem, ())
         for name, store in common.object_stores.items():
             if wrong := check_secret(store.credentials.secret, SECRET_KEY_SHORTEST):
                 findings.add_below(wrong, ("object_stores", name, "credentials", "secret_key"))
     findings.raise_any()
     assert common is not None  # raise_any() raised otherwise
-    return Fleet(
+    fleet = Fleet(
         fleet=common.fleet,
         rollout=common.rollout,
         mirror=common.mirror,
@@ -145,7 +153,9 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
         buckets=common.buckets,
         placement=common.placement,
         costs=common.costs,
+        monitoring=common.monitoring,
     )
+    return with_roles(fleet)
 
 
 def _common(data: object) -> FleetFile | None:

@@ -1,4 +1,4 @@
-"""Alert thresholds for GPUs."""
+"""Alert thresholds for GPUs, drives and hosts."""
 
 from typing import Annotated
 
@@ -9,7 +9,10 @@ from rackwright.schema.units import Size
 
 
 class Alerts(Schema):
-    """Thresholds of `rackwright gpu top`; a higher value is an alert. A lost GPU is always an alert."""
+    """Thresholds of `rackwright gpu top` and of the rules of `monitoring`; a higher value is an alert.
+
+    A lost GPU is always an alert.
+    """
 
     utilisation_percent: Annotated[int, Field(ge=0, le=100)] = 95
     """Share of the last sample period in which the GPU computed, in percent; 100 disables the alert."""
@@ -21,3 +24,15 @@ class Alerts(Schema):
     """Memory errors that ECC detected and could not correct, since the driver was loaded."""
     xid_minutes: Amount = 60
     """Age up to which an Xid error of the driver is an alert; 0 disables the alert."""
+    io_latency_milliseconds: Amount = 500
+    """Mean time of the requests to a drive. The default is from the practitioners' guide."""
+    filesystem_percent: Annotated[int, Field(ge=1, le=100)] = 90
+    """Used share of a filesystem, and of its inodes, in percent; 100 disables the alert."""
+    full_days: Annotated[int, Field(ge=1, le=365)] = 7
+    """Days within which a filesystem would be full if it filled up as in the last 6 hours."""
+    memory_percent: Annotated[int, Field(ge=1, le=100)] = 95
+    """Used share of the host's memory, in percent; 100 disables the alert."""
+    clock_milliseconds: Amount = 100
+    """Offset of the host's clock from its servers."""
+    packet_error_percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=False)] = 1.0
+    """Share of the packets of a link with an error, in percent."""

@@ -13,6 +13,7 @@ from rackwright.schema.base import Many, Schema
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.mirror import Mirror
+from rackwright.schema.monitoring import Monitoring
 from rackwright.schema.network import Network, links
 from rackwright.schema.object_store import Bucket, BucketName, ObjectStore
 from rackwright.schema.problem import Keys, Problem
@@ -50,6 +51,8 @@ class Fleet(Schema):
     """Rules that move directories to another tier or to a bucket, by name."""
     costs: Costs | None = None
     """Capacity and prices of the tiers, which `rackwright tier bench` compares."""
+    monitoring: Monitoring | None = None
+    """Prometheus and Alertmanager for all hosts; without it, hosts have no exporters beside those of their roles."""
     uses: str | None = None
     """File of the fleet that declares the hosts; this fleet then has only runs and servers on them."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})

@@ -185,7 +185,7 @@ class Host(Schema):
     ssh: Ssh = Ssh()
     """SSH port, jump host and logins."""
     alerts: Alerts = Alerts()
-    """Alert thresholds for the GPUs."""
+    """Alert thresholds for GPUs, drives and the host itself."""
     health: Health = Health()
     """Health thresholds for the drives."""
     reboot: Literal["allowed"] | None = None

@@ -104,6 +104,12 @@ FORMS = {
         lambda text: re.fullmatch(POSTGRESQL_URL, text.strip()) is not None,
         "that URL",
     ),
+    "url": Form(
+        "an address that begins with http:// or https://",
+        len("http://h"),
+        lambda text: re.fullmatch(r"https?://[^\s/]\S*", text) is not None,
+        "that address",
+    ),
 }
 """Forms by the names that `secret_forms` in `meta/claims.yml` of roles has."""
 

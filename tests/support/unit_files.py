@@ -44,6 +44,12 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
         ],
     },
     "load_balancer": {"services": {"digits": {"port": 8080, "members": ["192.0.2.11:8080"]}}},
+    "alertmanager": {
+        "key": {"secret": "tests_password"},
+        "receivers": [{"name": "operators", "url": {"secret": "tests_password"}}],
+    },
+    "metrics_proxy": {"key": {"secret": "tests_password"}, "exporters": {"node": 9100}},
+    "prometheus": {"key": {"secret": "tests_password"}},
     "mlflow": {"admin": {"name": "admin", "password": {"secret": "tests_password"}}},
     "rdma": {"acs": "off"},
     "registry": {

@@ -125,6 +125,12 @@ KNOWN_FILES = (
         r"/usr/share/fontconfig/conf\.avail/[\w.-]+\.conf|/etc/fonts/conf\.avail/[\w.-]+\.conf",
         r"/etc/fonts/conf\.d/\d\d-[\w.-]+\.conf",
     ),
+    *_link(
+        "javascript-common",
+        "a packaged setting of a web server, which packages of Prometheus bring",
+        r"/etc/lighttpd/conf-available/90-javascript-alias\.conf",
+        r"/etc/lighttpd/conf-enabled/90-javascript-alias\.conf",
+    ),
     *_link("base-files", "for old programs", r"/usr/local/share/man|/var/mail", r"/usr/local/man", r"/var/spool/mail"),
     *_data(
         "depmod",

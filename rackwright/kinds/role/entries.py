@@ -15,7 +15,9 @@ Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed 
 ``probe_program`` (the text of the probe), ``log_chain_program`` (the text of the program that chains the audit log),
 ``krl`` (a function that returns a key revocation list), ``sha256`` and ``sha256_base64`` (functions that return a
 text's digest), ``bcrypt`` (a function that returns the hash of a password for an account), ``base64`` (a function that
-returns a text in base64). Names that begin with ``__`` are also variables of the role's tasks.
+returns a text in base64), ``derived_authority``, ``derived_certificate`` and ``derived_key`` (functions that return the
+certificates and keys of an authority that follows from a secret). Names that begin with ``__`` are also variables of
+the role's tasks.
 """
 
 import ipaddress

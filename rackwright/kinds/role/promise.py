@@ -20,6 +20,7 @@ from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.facts.program import log_chain_program, program
+from rackwright.kinds.role.derived_certificates import derived_authority, derived_certificate, derived_key
 from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry, PresentFile
 from rackwright.kinds.role.krl import krl
 from rackwright.kinds.role.password_hash import bcrypt_hash
@@ -255,6 +256,9 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "sha256": sha256,
         "sha256_base64": sha256_base64,
         "bcrypt": partial(bcrypt_hash, key=repository.salt),
+        "derived_authority": derived_authority,
+        "derived_certificate": derived_certificate,
+        "derived_key": derived_key,
         "base64": to_base64,
     }
     return {**common, **add_names(source, {**variables, **common}, repository)}

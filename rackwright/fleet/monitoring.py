@@ -1,0 +1,163 @@
+"""The roles that follow from the `monitoring` of a fleet: exporters and a proxy for each host, and the servers."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rackwright.fleet.render_alerts import RUNBOOK, alert_names, render
+from rackwright.fleet.roles import SecretCheck
+from rackwright.schema.fleet import Fleet, stations
+from rackwright.schema.host import Host
+from rackwright.schema.monitoring import Monitoring, Receiver
+from rackwright.schema.problem import Keys, Problem, hint
+
+PROXY, PROMETHEUS, ALERTMANAGER, NODE = "metrics_proxy", "prometheus", "alertmanager", "node_exporter"
+LOOPBACK = "127.0.0.1"
+PROXY_JOB = "proxy"
+"""The job of the proxy itself, whose answer shows that its host is reached."""
+NODE_PORT = 9100
+STORE_EXPORTERS = {"object_store_master": 9324, "object_store_filer": 9326, "object_store_s3": 9327}
+"""Ports of the metrics of an object store's parts on the host that serves, by name; each other host has a volume."""
+STORE_VOLUME = {"object_store_volume": 9325}
+
+
+def problems(monitoring: Monitoring | None, hosts: Mapping[str, Host], check_secret: SecretCheck) -> Iterator[Problem]:
+    """Yield the conflicts between *monitoring* and *hosts*, and missing secrets; paths are relative to the fleet."""
+    if monitoring is None:
+        return
+    for keys, (name, shortest, form) in monitoring.secrets.items():
+        if wrong := check_secret(name, shortest, form):
+            yield wrong.below("monitoring", *keys)
+    declared = {name: host for name, host in hosts.items() if not host.retired}
+    for keys, name in ((("host",), monitoring.host), *((("addresses", each), each) for each in monitoring.addresses)):
+        if name not in declared:
+            expected = f"a host of the fleet: {', '.join(declared) or 'none'}"
+            yield Problem(f"got {name!r}", expected, hint(name, declared, "Correct it"), ("monitoring", *keys))
+    for name in monitoring.delays:
+        if name not in alert_names():
+            expected = f"an alert of {RUNBOOK}"
+            help = hint(name, alert_names(), "Remove it")
+            yield Problem(f"got {name!r}", expected, help, ("monitoring", "delays", name))
+    if monitoring.host not in declared:
+        return
+    tiers = declared[monitoring.host].tiers
+    if monitoring.tier is not None and monitoring.tier not in tiers:
+        expected = f"a tier of {monitoring.host}: {', '.join(tiers) or 'none'}"
+        help = hint(monitoring.tier, tiers, "Leave it out, or name one of them")
+        yield Problem(f"got {monitoring.tier!r}", expected, help, ("monitoring", "tier"))
+    reached = addresses(monitoring, declared)
+    for name, host in declared.items():
+        yield from _host_problems(monitoring, name, host)
+        if name not in reached:
+            expected = f"an address of {name} in a declared network of {monitoring.host}"
+            help = f"Declare an address of both in one network, or name that of {name} under addresses"
+            yield Problem(f"got no address of {name} for its metrics", expected, help, ("monitoring", "host"))
+
+
+def _host_problems(monitoring: Monitoring, name: str, host: Host) -> Iterator[Problem]:
+    place: Keys = ("hosts", name, "roles")
+    for role in (PROXY, *((PROMETHEUS, ALERTMANAGER) if name == monitoring.host else ())):
+        if role in host.roles:
+            help = "Remove it, or remove monitoring"
+            yield Problem("got the role", f"monitoring gives hosts role {role}", help, (*place, role))
+    if "base" not in host.roles:
+        text = f"got {name} without role base"
+        yield Problem(text, "a monitored host has role base", f"Add base: {{}} to the roles of {name}", ("monitoring",))
+    address = host.roles.get(NODE, {}).get("address", LOOPBACK)
+    if address != LOOPBACK:
+        expected = f"with monitoring, exporters listen on {LOOPBACK}, and the proxy of the host serves them by TLS"
+        yield Problem(f"got {address!r}", expected, "Remove it", (*place, NODE, "address"))
+
+
+def addresses(monitoring: Monitoring, hosts: Mapping[str, Host]) -> dict[str, str]:
+    """Return the address of the proxy of each host that has one: a declared one, or that in a common network."""
+    found = {monitoring.host: LOOPBACK}
+    for several in stations(hosts).values():
+        if any(station.host == monitoring.host for station in several):
+            for station in several:
+                found.setdefault(station.host, station.address)
+    return {**found, **{name: address for name, address in monitoring.addresses.items() if name in hosts}}
+
+
+def exporters(host: Host) -> dict[str, int]:
+    """Return the ports of the exporters of *host* on loopback, by the names of their jobs."""
+    found: dict[str, int] = {"node": host.roles.get(NODE, {}).get("port", NODE_PORT)}
+    if (store := host.roles.get("object_store")) is not None:
+        serves = store.get("gateway", "") in ("", store.get("address"))
+        found |= {**STORE_VOLUME, **(STORE_EXPORTERS if serves else {})}
+    return found
+
+
+def with_roles(fleet: Fleet) -> Fleet:
+    """Return *fleet* with the roles of its monitoring on its hosts; *fleet* itself without monitoring."""
+    monitoring = fleet.monitoring
+    if monitoring is None:
+        return fleet
+    monitored = {name: host for name, host in fleet.hosts.items() if not host.retired}
+    reached = addresses(monitoring, monitored)
+    jobs = {name: (PROXY_JOB, *exporters(host)) for name, host in monitored.items()}
+    targets = [
+        {"job": job, "instance": name, "address": _endpoint(reached[name], monitoring.port), "path": f"/{job}"}
+        for name, several in jobs.items()
+        for job in several
+    ]
+    rules = render(jobs, {name: host.alerts for name, host in monitored.items()}, monitoring.delays)
+    hosts = {
+        name: host.model_copy(
+            update={
+                "roles": {
+                    **host.roles,
+                    **_roles_of_host(monitoring, host, reached[name]),
+                    **(_roles_of_servers(monitoring, targets, rules) if name == monitoring.host else {}),
+                }
+            }
+        )
+        if name in monitored
+        else host
+        for name, host in fleet.hosts.items()
+    }
+    return fleet.model_copy(update={"hosts": hosts})
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _roles_of_host(monitoring: Monitoring, host: Host, address: str) -> dict[str, dict[str, Any]]:
+    node = host.roles.get(NODE, {})
+    # a failed unit is an alert
+    collectors = {"systemd": True, **node.get("collectors", {})}
+    proxy = {"address": address, "port": monitoring.port, "exporters": exporters(host), "key": monitoring.key}
+    return {NODE: {**node, "collectors": collectors}, PROXY: proxy}
+
+
+def _roles_of_servers(
+    monitoring: Monitoring, targets: list[dict[str, str]], rules: dict[str, list[dict[str, Any]]]
+) -> dict[str, dict[str, Any]]:
+    samples = {"data": {"tier": monitoring.tier}} if monitoring.tier else {}
+    size = {"retention_size": str(int(monitoring.retention_size))} if monitoring.retention_size else {}
+    heartbeat = {"heartbeat": monitoring.heartbeat} if monitoring.heartbeat else {}
+    prometheus = {
+        **samples,
+        **size,
+        "key": monitoring.key,
+        "retention_days": monitoring.retention_days,
+        "scrape_seconds": monitoring.scrape_seconds,
+        "targets": targets,
+        "rules": rules,
+    }
+    alertmanager = {
+        **heartbeat,
+        "key": monitoring.key,
+        "receivers": [_receiver(name, receiver) for name, receiver in monitoring.receivers.items()],
+        "routes": [route.model_dump() for route in monitoring.routes],
+        "repeat_minutes": monitoring.repeat_minutes,
+    }
+    return {PROMETHEUS: prometheus, ALERTMANAGER: alertmanager}
+
+
+def _receiver(name: str, receiver: Receiver) -> dict[str, Any]:
+    email = receiver.email and receiver.email.model_dump(exclude_none=True)
+    if email:
+        email["from"] = email.pop("sender")
+    parts = {"name": name, "url": receiver.url, "email": email}
+    return {key: value for key, value in parts.items() if value is not None}

@@ -1,0 +1,84 @@
+"""The alert rules of a fleet: data of `alert_rules/`, with the thresholds that its hosts declare."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rackwright.schema.alerts import Alerts
+
+FOLDER = Path(__file__).with_name("alert_rules")
+RUNBOOK = "docs/runbooks/monitoring.md"
+"""The page with a section for each alert."""
+PLACEHOLDER = re.compile(r"@\{(\w+)\}")
+Rule = Mapping[str, Any]
+
+
+@cache
+def topics() -> Mapping[str, Sequence[Rule]]:
+    """Return the rules without values, by topic: the names of the files in `alert_rules/`."""
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def alert_names() -> tuple[str, ...]:
+    """Return the names of all alerts."""
+    return tuple(rule["alert"] for rules in topics().values() for rule in rules)
+
+
+def render(
+    jobs: Mapping[str, Sequence[str]], alerts: Mapping[str, Alerts], delays: Mapping[str, int]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the rules by topic, as Prometheus has them.
+
+    Args:
+        jobs: Exporters by host.
+        alerts: Thresholds by host. Hosts with equal thresholds share a rule.
+        delays: Seconds until an alert fires, by its name, instead of those of its rule.
+    """
+    targets = sum(map(len, jobs.values())) + len(("prometheus", "alertmanager"))
+    found = {
+        topic: [each for rule in rules for each in _rules(rule, jobs, alerts, delays, targets)]
+        for topic, rules in topics().items()
+    }
+    return {topic: rules for topic, rules in found.items() if rules}
+
+
+def _rules(
+    rule: Rule,
+    jobs: Mapping[str, Sequence[str]],
+    alerts: Mapping[str, Alerts],
+    delays: Mapping[str, int],
+    targets: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield *rule* once for each set of thresholds that hosts with its exporter have."""
+    names = {*PLACEHOLDER.findall(f"{rule['expr']} {rule['summary']}")}
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for host, exporters in jobs.items():
+        if rule.get("job", next(iter(exporters), None)) in exporters:
+            thresholds = alerts[host].model_dump(include=names)
+            groups.setdefault(tuple((name, _number(value)) for name, value in thresholds.items()), []).append(host)
+    for values, hosts in groups.items() if "job" in rule else [*groups.items()][:1]:
+        fill = {**dict(values), "hosts": "|".join(hosts), "targets": str(targets)}
+        delay = f"{delays[rule['alert']]}s" if rule["alert"] in delays else rule["for"]
+        yield {
+            "alert": rule["alert"],
+            "expr": _fill(rule["expr"], fill),
+            "for": delay,
+            "labels": {"severity": rule["severity"]},
+            "annotations": {
+                "summary": _fill(rule["summary"], fill),
+                "runbook": f"{RUNBOOK}#{rule['alert'].lower()}",
+            },
+        }
+
+
+def _number(value: float) -> str:
+    """Return a threshold as PromQL and people write it."""
+    return f"{value:g}" if isinstance(value, float) else str(int(value))
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    return PLACEHOLDER.sub(lambda found: values[found[1]], text)

@@ -1,0 +1,133 @@
+"""The alert rules of a fleet, as promtool judges them: each fires when it should, and not otherwise."""
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rackwright.fleet.render_alerts import RUNBOOK, alert_names, render, topics
+from rackwright.schema.alerts import Alerts
+from tests.support.debian_programs import debian_program
+from tests.support.sources import ROOT
+
+JOBS = dict.fromkeys(("gpu-01", "gpu-02"), ("proxy", "node"))
+CASES: Mapping[str, Mapping[str, Any]] = yaml.safe_load(Path(__file__).with_name("alert_cases.yaml").read_text())
+FACTORS = (0.9, 1.1)
+"""Factors of a changed threshold."""
+Rule = dict[str, Any]
+
+
+def rules(thresholds: Alerts | None = None) -> dict[str, Rule]:
+    """Return the rules of a fleet of two hosts, by the alert."""
+    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {})
+    return {rule["alert"]: rule for several in found.values() for rule in several}
+
+
+def minutes(delay: str) -> int:
+    number, unit = re.fullmatch("([0-9]+)([smh])", delay).groups()  # type: ignore[union-attr]
+    return int(number) * {"s": 0, "m": 1, "h": 60}[unit] if number != "0" else 0
+
+
+def checks_of(alert: str, declared: Rule) -> Iterator[dict[str, Any]]:
+    """Yield promtool's tests of *alert*, whose rule is *declared*: a minute too early, in time, and never."""
+    case = CASES[alert]
+    fires = case["begins"] + minutes(declared["for"])
+    annotations = {"summary": case["summary"], "runbook": f"{RUNBOOK}#{alert.lower()}"}
+    expected = {"exp_labels": {"severity": declared["labels"]["severity"], **case["labels"]}}
+    moments = [(fires - 1, [])] if fires else []
+    for sort, at in (("firing", [*moments, (fires, [{**expected, "exp_annotations": annotations}])]),
+                     ("silent", [(fires, []), (fires + 5, [])])):  # fmt: skip
+        if sort in case:
+            yield {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": values} for name, values in case[sort].items()],
+                "alert_rule_test": [
+                    {"eval_time": f"{minute}m", "alertname": alert, "exp_alerts": alerts} for minute, alerts in at
+                ],
+            }
+
+
+def promtool(directory: Path, judged: Mapping[str, Rule], declared: Mapping[str, Rule]) -> str:
+    """Return the failures of promtool's tests of *declared* with the rules *judged*; empty if all pass."""
+    groups = [{"name": "tests", "rules": [*judged.values()]}]
+    (directory / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
+    tests = [test for alert in judged for test in checks_of(alert, declared[alert])]
+    content = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
+    (directory / "tests.yml").write_text(yaml.safe_dump(content))
+    argv = [str(debian_program("promtool", "prometheus")), "test", "rules", "tests.yml"]
+    done = subprocess.run(argv, cwd=directory, capture_output=True, text=True)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_each_alert_has_a_case_and_a_section_of_its_runbook() -> None:
+    assert {*CASES} == {*alert_names()} == {*rules()}
+    assert len(alert_names()) == len({*alert_names()})
+    sections = re.findall(r"(?m)^## (\w+)$", (ROOT / RUNBOOK).read_text())
+    assert sections == [*alert_names()], "in the order of the rules"
+
+
+def test_each_alert_fires_in_time_with_its_summary_and_not_otherwise(tmp_path: Path) -> None:
+    assert promtool(tmp_path, rules(), rules()) == ""
+
+
+def changed(value: float, factor: float) -> float:
+    """Return *value* x *factor*, of the same type."""
+    return type(value)(value * factor) if isinstance(value, float) else round(value * factor)
+
+
+def changed_rules() -> Iterator[tuple[str, str, Rule]]:
+    """Yield rules with one change each: a threshold, the last comparison, or the delay."""
+    declared = rules()
+    defaults = Alerts().model_dump()
+    used = {
+        name for several in topics().values() for rule in several for name in re.findall(r"@\{(\w+)\}", rule["expr"])
+    }
+    for name in sorted(used & defaults.keys()):
+        for factor in FACTORS:
+            other = rules(Alerts.model_construct(**{**defaults, name: changed(defaults[name], factor)}))
+            for alert, rule in other.items():
+                if rule["expr"] != declared[alert]["expr"]:
+                    # the summary stays, so that the moment of the alert alone decides
+                    yield alert, f"{name} x {factor}", {**rule, "annotations": declared[alert]["annotations"]}
+    swapped = {">": "<", "<": ">", "==": "!=", "!=": "=="}
+    for alert, rule in declared.items():
+        if comparisons := [*re.finditer(r" (==|!=|>|<) ", rule["expr"])]:
+            last = comparisons[-1]
+            expr = f"{rule['expr'][: last.start(1)]}{swapped[last[1]]}{rule['expr'][last.end(1) :]}"
+            yield alert, f"{last[1]} is {swapped[last[1]]}", {**rule, "expr": expr}
+        for delay in {minutes(rule["for"]) + 1, max(minutes(rule["for"]) - 1, 0)} - {minutes(rule["for"])}:
+            yield alert, f"for {delay}m", {**rule, "for": f"{delay}m"}
+
+
+@pytest.mark.parametrize(
+    ("alert", "change", "rule"), [*changed_rules()], ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_a_changed_rule_fails_its_test(alert: str, change: str, rule: Rule, tmp_path: Path) -> None:
+    failed = promtool(tmp_path, {alert: rule}, rules())
+    assert failed, f"{alert} with {change} passes"
+
+
+def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
+    found = render(JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7})
+    latency = {rule["expr"]: rule for rule in found["drives"] if rule["alert"] == "IoLatencyHigh"}
+
+    assert [(re.findall('instance=~"(.*?)"', expr), expr.rpartition(" ")[2]) for expr in latency] == [
+        (["gpu-01"], "500"), (["gpu-02"], "50"),
+    ]  # fmt: skip
+    assert {rule["for"] for rule in latency.values()} == {"7s"}
+    assert len([rule for rule in found["targets"] if rule["alert"] == "HostNotReached"]) == 1
+
+
+def test_a_rule_about_an_exporter_that_no_host_has_is_left_out() -> None:
+    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {})
+    assert found.keys() == {"targets"}
+
+
+def test_no_label_of_a_host_widens_a_rule() -> None:
+    """Hosts choose device names and mount points; the instance comes from the target."""
+    for rule in rules().values():
+        assert "$labels.instance" in rule["annotations"]["summary"] or rule["alert"] in ("TargetsMissing", "Heartbeat")

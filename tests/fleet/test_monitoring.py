@@ -1,0 +1,153 @@
+"""The roles that follow from `monitoring`: each exporter has a target, and each host one port."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rackwright.core.repository import Roles
+from rackwright.errors import DeclarationError
+from rackwright.fleet import load_fleet
+from rackwright.fleet.roles import accept_all_secrets
+from rackwright.fleet.roles import problems as role_problems
+from rackwright.schema.fleet import Fleet
+from rackwright.schema.problem import Problem
+from rackwright.schema.secret import Form
+from tests.support.sources import ROOT
+
+ROLES = Roles(ROOT)
+MAIL = {"to": "ops@example.org", "sender": "rack@example.org", "server": "mail.example.org:587"}
+
+
+def host(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "address": f"192.0.2.{number}",
+        "os": "debian-12",
+        "identity": {"serial": f"S{number}"},
+        "nics": [{"name": "port0", "mac": f"52:54:00:00:00:0{number}", "addresses": [f"10.0.0.{number}/24"]}],
+        "network": {},
+        "roles": {"base": {}, **more.pop("roles", {})},
+        **more,
+    }
+
+
+def load(directory: Path, hosts: dict[str, Any], **monitoring: Any) -> Fleet:
+    receivers = {"operators": {"url": {"secret": "alerts_url"}}}
+    data = {
+        "fleet": "lab",
+        "ssh": {"logins": [{"name": "me", "user": "me", "agent": True}]},
+        "hosts": hosts,
+        "monitoring": {"host": "alpha", "receivers": receivers, **monitoring},
+    }
+    path = directory / "lab.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return load_fleet(path, ROLES)
+
+
+def test_each_exporter_of_each_host_is_a_target_at_the_one_port_of_its_host(tmp_path: Path) -> None:
+    fleet = load(tmp_path, {"alpha": host(1), "beta": host(2), "gamma": host(3, retired=True)})
+
+    prometheus = fleet.hosts["alpha"].roles["prometheus"]
+    assert {(each["instance"], each["address"], each["path"]) for each in prometheus["targets"]} == {
+        *(("alpha", "127.0.0.1:9443", path) for path in ("/proxy", "/node")),
+        *(("beta", "10.0.0.2:9443", path) for path in ("/proxy", "/node")),
+    }
+    for name in ("alpha", "beta"):
+        own = fleet.hosts[name].roles
+        paths = {each["path"] for each in prometheus["targets"] if each["instance"] == name}
+        assert paths == {"/proxy", *(f"/{exporter}" for exporter in own["metrics_proxy"]["exporters"])}
+        assert "address" not in own["node_exporter"], "it listens on loopback"
+    assert "metrics_proxy" not in fleet.hosts["gamma"].roles
+    assert "prometheus" not in fleet.hosts["beta"].roles
+
+
+def test_a_declared_exporter_and_other_addresses_and_ports_count(tmp_path: Path) -> None:
+    node = {"node_exporter": {"port": 9200, "collectors": {"systemd": False, "processes": True}}}
+    fleet = load(
+        tmp_path,
+        {"alpha": host(1), "beta": host(2, roles=node)},
+        port=9500,
+        addresses={"beta": "fd00::2"},
+        scrape_seconds=60,
+    )
+
+    beta = fleet.hosts["beta"].roles
+    assert beta["node_exporter"]["collectors"] == {"systemd": False, "processes": True}
+    assert beta["metrics_proxy"]["exporters"] == {"node": 9200}
+    assert beta["metrics_proxy"]["address"] == "fd00::2"
+    prometheus = fleet.hosts["alpha"].roles["prometheus"]
+    assert prometheus["scrape_seconds"] == 60
+    assert {each["address"] for each in prometheus["targets"]} == {"127.0.0.1:9500", "[fd00::2]:9500"}
+
+
+def test_the_hosts_of_an_object_store_have_its_exporters() -> None:
+    roles = load_fleet(ROOT / "stacks/hospital/hospital.yaml", ROLES).hosts["service-01"].roles
+
+    assert {"node", "object_store_master", "object_store_volume", "object_store_filer", "object_store_s3"} == {
+        *roles["metrics_proxy"]["exporters"]
+    }
+    assert roles["prometheus"]["data"] == {"tier": "warm"}
+
+
+@pytest.mark.parametrize(
+    "monitoring",
+    [
+        {},
+        {
+            "receivers": {
+                "operators": {"url": {"secret": "alerts_url"}},
+                "mail": {"email": {**MAIL, "user": "rack", "password": {"secret": "mail_password"}}},
+            },
+            "routes": [{"severity": "critical", "receiver": "mail"}],
+            "heartbeat": {"secret": "heartbeat_url"},
+            "retention_size": "50GB",
+            "retention_days": 3650,
+            "scrape_seconds": 300,
+            "repeat_minutes": 10080,
+        },
+    ],
+)
+def test_what_the_section_allows_the_roles_allow(monitoring: dict[str, Any], tmp_path: Path) -> None:
+    fleet = load(tmp_path, {"alpha": host(1), "beta": host(2)}, **monitoring)
+
+    for each in fleet.hosts.values():
+        assert [*role_problems(each, ROLES, accept_all_secrets)] == []
+
+
+def test_a_missing_secret_is_one_error_at_its_line(tmp_path: Path) -> None:
+    def missing(name: str, shortest: int, form: Form | None = None) -> Problem:
+        return Problem(f"got a secret {name} without a value of {shortest}", form.expected if form else "", "Set it")
+
+    load(tmp_path, {"alpha": host(1), "beta": host(2)}, heartbeat={"secret": "beat"})
+    with pytest.raises(DeclarationError) as error:
+        load_fleet(tmp_path / "lab.yaml", ROLES, missing)
+
+    found = {each.where.rpartition(": ")[2]: str(each.problem) for each in error.value.diagnostics}
+    assert found == {
+        "monitoring.key": "got a secret monitoring_key without a value of 32",
+        "monitoring.heartbeat": "got a secret beat without a value of 8",
+        "monitoring.receivers.operators.url": "got a secret alerts_url without a value of 8",
+    }
+
+
+def test_a_fleet_in_python_has_the_same_roles_and_errors(tmp_path: Path) -> None:
+    text = """
+from rackwright.schema import *
+from rackwright.schema.monitoring import Monitoring, Receiver
+
+def fleet():
+    host = dict(os="debian-12", roles={{"base": {{}}}})
+    return Fleet(
+        fleet="lab",
+        hosts={{"alpha": Host(address="192.0.2.1", identity=Identity(serial="A"), **host)}},
+        monitoring=Monitoring(host="{host}", receivers={{"operators": Receiver(url={{"secret": "alerts_url"}})}}),
+    )
+"""
+    path = tmp_path / "lab.py"
+    path.write_text(text.format(host="alpha"))
+    assert {"prometheus", "alertmanager", "metrics_proxy"} <= load_fleet(path, ROLES).hosts["alpha"].roles.keys()
+    path.write_text(text.format(host="alfa"))
+    with pytest.raises(DeclarationError) as error:
+        load_fleet(path, ROLES)
+    assert "monitoring.host: got 'alfa'" in str(error.value)

@@ -1,0 +1,273 @@
+"""The roles metrics_proxy, prometheus and alertmanager: what they refuse, and what their programs answer to whom."""
+
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+
+from rackwright.kinds.role.derived_certificates import derived_authority, derived_certificate, derived_key
+from rackwright.kinds.role.promise import promises
+from rackwright.kinds.role.refusals import refusals
+from tests.support.expect import eventually
+from tests.support.monitoring import (
+    KEY,
+    SECRETS,
+    Webhook,
+    arguments,
+    client,
+    files,
+    free_port,
+    get,
+    listens,
+    running,
+    spec,
+    wait_for,
+    write,
+)
+from tests.support.our_roles import REPOSITORY, ROLES
+
+OPERATORS = {"name": "operators", "url": {"secret": "alerts_url"}}
+MAIL = {"to": "ops@example.org", "from": "rack@example.org", "server": "mail.example.org:587"}
+
+
+def test_equal_secrets_give_equal_certificates_and_others_another_authority():
+    made = [derived_certificate.__wrapped__("k" * 32, "gpu-01", "server", ("10.0.0.1",)) for _ in range(2)]
+    own, authority = (x509.load_pem_x509_certificate(text.encode()) for text in (made[0], derived_authority("k" * 32)))
+
+    assert made[0] == made[1]
+    own.verify_directly_issued_by(authority)
+    assert derived_authority("o" * 32) != derived_authority("k" * 32)
+    assert derived_certificate("k" * 32, "gpu-01", "server", ("10.0.0.2",)) != made[0]
+    keys = {derived_key("k" * 32, name, use) for name in ("gpu-01", "gpu-02") for use in ("server", "client")}
+    assert len(keys) == 4, "a host that has its own key has no other one"
+
+
+def test_what_depends_on_the_secret_is_secret_and_unknown_without_it():
+    for role, more in (
+        ("metrics_proxy", {"exporters": {"node": 9100}}),
+        ("prometheus", {}),
+        ("alertmanager", {"receivers": [OPERATORS]}),
+    ):
+        made = promises(spec(role, **more), REPOSITORY)
+        keys = {path for path in made.secret_files if path.endswith((".key", "/alertmanager.yml"))}
+        assert keys and {file.mode for file in made.files if file.file in keys} == {"0640"}
+        assert "monitoring_key" in made.unknown_secrets
+
+
+@dataclass
+class Monitored:
+    """The three roles and an exporter on loopback."""
+
+    directory: Path
+    proxy: int
+    prometheus: int
+    alertmanager: int
+    exporter: int
+    webhook: Webhook
+
+    def query(self, text: str) -> list[dict[str, Any]]:
+        status, body = get(self.prometheus, f"/api/v1/query?query={text}", client(self.directory))
+        assert status == 200, body
+        result: list[dict[str, Any]] = json.loads(body)["data"]["result"]
+        return result
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
+    directory = tmp_path_factory.mktemp("monitoring")
+    webhook = Webhook()
+    found = Monitored(directory, *(free_port() for _ in range(4)), webhook)
+    down = {"alert": "TargetDown", "expr": "up == 0", "labels": {"severity": "critical"}}
+    always = {"alert": "Heartbeat", "expr": "vector(1)", "labels": {"severity": "info"}}
+    targets = [
+        {"job": job, "instance": "gpu-01", "address": f"127.0.0.1:{found.proxy}", "path": f"/{job}"}
+        for job in ("node", "gone")
+    ]
+    address = f"http://127.0.0.1:{webhook.server_port}"
+    secrets = {**SECRETS, "alerts_url": f"{address}/alerts", "heartbeat_url": f"{address}/heartbeat"}
+    write(directory, files("metrics_proxy", secrets, port=found.proxy, exporters={"node": found.exporter, "gone": 1}))
+    write(
+        directory,
+        files(
+            *("prometheus", secrets),
+            port=found.prometheus,
+            alertmanager_port=found.alertmanager,
+            scrape_seconds=1,
+            targets=targets,
+            rules={"targets": [down, always]},
+        ),
+    )
+    write(
+        directory,
+        files(
+            *("alertmanager", secrets),
+            port=found.alertmanager,
+            receivers=[OPERATORS],
+            heartbeat={"secret": "heartbeat_url"},
+        ),
+    )
+    (directory / "run/rackwright-metrics-proxy").mkdir(parents=True)
+    with ExitStack() as stack:
+        exporter = ("prometheus-node-exporter", "prometheus-node-exporter")
+        stack.enter_context(running(*exporter, f"--web.listen-address=127.0.0.1:{found.exporter}"))
+        config = str(directory / "etc/rackwright/metrics_proxy/nginx.conf")
+        stack.enter_context(running("nginx", "nginx", "-e", "stderr", "-c", config))
+        # the first alert is older than the discovery of Alertmanager, and the next one would come a minute later
+        resend = {"prometheus": ["--rules.alert.resend-delay=1s"]}
+        for name, package in (("alertmanager", "prometheus-alertmanager"), ("prometheus", "prometheus")):
+            argv = arguments(directory, f"rackwright-{name}.service")
+            stack.enter_context(running(package, package, *argv, *resend.get(name, [])))
+        for port in (found.exporter, found.proxy, found.alertmanager, found.prometheus):
+            wait_for(port)
+        yield found
+    webhook.end()
+
+
+def test_metrics_come_through_the_proxy_with_the_labels_of_the_fleet(monitored: Monitored):
+    eventually(lambda: monitored.query("node_load1"), "a metric of the host")
+    [load] = monitored.query("node_load1")
+
+    assert {"instance": "gpu-01", "job": "node"}.items() <= load["metric"].items()
+    eventually(lambda: len(monitored.query("up")) == 4, "all targets were read once")
+    up = {each["metric"]["job"]: each["value"][1] for each in monitored.query("up")}
+    assert up == {"node": "1", "gone": "0", "prometheus": "1", "alertmanager": "1"}
+
+
+def test_an_alert_and_the_heartbeat_reach_their_receivers(monitored: Monitored):
+    eventually(lambda: monitored.webhook.alerts("TargetDown"), "the alert")
+    eventually(lambda: monitored.webhook.alerts("Heartbeat"), "the heartbeat")
+
+    paths = {
+        alert["labels"]["alertname"]: message["path"]
+        for message in monitored.webhook.messages
+        for alert in message["alerts"]
+    }
+    assert paths == {"TargetDown": "/alerts", "Heartbeat": "/heartbeat"}
+
+
+def refused(port: int, path: str, context: ssl.SSLContext) -> bool:
+    """Return whether a server gives nothing to a client with *context*."""
+    try:
+        status, body = get(port, path, context)
+    except OSError:  # the handshake fails
+        return True
+    return status == 400 and "node_" not in body
+
+
+def test_nothing_answers_without_the_certificate_of_the_client(monitored: Monitored, tmp_path: Path):
+    without = ssl.create_default_context(cafile=str(monitored.directory / "etc/rackwright/prometheus/authority.crt"))
+    # another host of the fleet has the certificate of a server
+    host = client(monitored.directory, "metrics_proxy", "tls")
+    write(tmp_path, files("prometheus", key={"secret": "other_key"}))
+    other = client(tmp_path)
+    other.load_verify_locations(str(monitored.directory / "etc/rackwright/prometheus/authority.crt"))
+
+    for port, path in (
+        (monitored.proxy, "/node"),
+        (monitored.prometheus, "/api/v1/query?query=up"),
+        (monitored.alertmanager, "/api/v2/status"),
+    ):
+        assert [refused(port, path, each) for each in (without, host, other)] == [True] * 3
+        assert get(port, path, client(monitored.directory))[0] == 200
+    assert not listens(9094), "the port of Alertmanager for other instances"
+
+
+def test_the_proxy_answers_for_exporters_and_nothing_else(monitored: Monitored):
+    own = client(monitored.directory)
+    statuses = [get(monitored.proxy, path, own)[0] for path in ("/node", "/", "/node/../", "/metrics", "/gone")]
+
+    assert statuses == [200, 404, 404, 404, 502]
+    assert get(monitored.proxy, "/node", own, "POST")[0] == 403
+
+
+def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
+    rule = {
+        "alert": "Full",
+        "expr": 'x{a="<b>"} > 0.5',
+        "for": "5m",
+        "labels": {"severity": "info"},
+        "annotations": {"summary": "{{ $labels.instance }} has {{ $value }} & 'more'"},
+    }
+    made = files("prometheus", rules={"drives": [rule]})
+    [group] = yaml.safe_load(str(made["/etc/rackwright/prometheus/rules/drives.yml"].content))["groups"]
+
+    assert group == {"name": "drives", "rules": [rule]}
+    [claim] = [
+        each for each in promises(spec("prometheus", rules={"drives": [rule]}), REPOSITORY).entries
+        if each.thing == "directory:/etc/rackwright/prometheus/rules"
+    ]  # fmt: skip
+    assert claim.want(REPOSITORY)["names"].values == ("drives.yml",)
+
+
+@pytest.mark.parametrize(
+    ("role", "variables", "wanted"),
+    [
+        ("metrics_proxy", {"key": "in clear"}, "key: got the key in plain text"),
+        ("metrics_proxy", {"key": ""}, "key: got no key"),
+        ("metrics_proxy", {"port": 443}, "port: got 443; without root, a port is"),
+        ("metrics_proxy", {"exporters": {}}, "exporters: got none; a proxy has"),
+        ("metrics_proxy", {"exporters": {"a/b": 9100}}, "exporters: got a/b: 9100; an exporter"),
+        ("prometheus", {"key": "in clear"}, "key: got the key in plain text"),
+        ("prometheus", {"port": 443}, "port: got 443"),
+        ("prometheus", {"alertmanager_port": 9090}, "alertmanager_port: got 9090, as for port"),
+        ("prometheus", {"data": "/"}, 'data: got "/"'),
+        (
+            "prometheus",
+            {"targets": [{"job": "node", "instance": "a\"b", "address": "10.0.0.1:9", "path": "/node"}]},
+            "targets: got",
+        ),
+        ("prometheus", {"rules": {"A": []}}, 'rules: got the topic "A"'),
+        ("prometheus", {"rules": {"a": [{"alert": "X"}]}}, "rules: got rules of a without a name or an expression"),
+        ("prometheus", {"rules": {"a": "X"}}, "rules: got rules of a without"),
+        ("alertmanager", {"key": "in clear"}, "key: got the key in plain text"),
+        ("alertmanager", {"port": 443}, "port: got 443"),
+        ("alertmanager", {"receivers": []}, "receivers: got none"),
+        ("alertmanager", {"receivers": [OPERATORS, OPERATORS]}, "receivers: got the receiver operators more than once"),
+        ("alertmanager", {"receivers": [{**OPERATORS, "name": "none"}]}, 'receivers: got the receiver "none"'),
+        ("alertmanager", {"receivers": [{"name": "a"}]}, "receivers: got the receiver a without url and"),
+        ("alertmanager", {"receivers": [{"name": "a", "url": "http://x/"}]}, "receivers: got the URL of a in plain"),
+        ("alertmanager", {"receivers": [{"name": "a", "email": {**MAIL, "to": "x"}}]}, 'receivers: got "x", "rack@'),
+        (
+            "alertmanager",
+            {"receivers": [{"name": "a", "email": {**MAIL, "user": "rack"}}]},
+            "receivers: got the account of the mail server of a without a secret",
+        ),
+        (
+            "alertmanager",
+            {"receivers": [OPERATORS], "routes": [{"severity": "info", "receiver": "x"}]},
+            "routes: got the receiver x; one of receivers: operators",
+        ),
+        ("alertmanager", {"heartbeat": "http://x/"}, "heartbeat: got the URL in plain text"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(role: str, variables: dict[str, Any], wanted: str):
+    enough = {"metrics_proxy": {"exporters": {"node": 9100}}, "alertmanager": {"receivers": [OPERATORS]}}
+    given = {"key": KEY, **enough.get(role, {}), **variables}
+    assert list(ROLES[role].problems("debian-12", given)) == [], "each is of its type"
+    [problem] = refusals(ROLES[role], "debian-12", given)
+
+    assert wanted in f"{'.'.join(map(str, problem.path))}: {problem}"
+
+
+def test_alertmanager_gets_what_the_roles_declare():
+    password = {"secret": "mail_password"}
+    made = files(
+        *("alertmanager", {**SECRETS, "mail_password": "p" * 12}),
+        receivers=[OPERATORS, {"name": "mail", "email": {**MAIL, "user": "rack", "password": password}}],
+        routes=[{"severity": "critical", "receiver": "mail"}],
+    )
+    settings = yaml.safe_load(str(made["/etc/rackwright/alertmanager/alertmanager.yml"].content))
+
+    assert settings["route"]["receiver"] == "operators"
+    assert [route["receiver"] for route in settings["route"]["routes"]] == ["none", "mail"]
+    assert {each["name"]: sorted({*each} - {"name"}) for each in settings["receivers"]} == {
+        "none": [], "heartbeat": [], "operators": ["webhook_configs"], "mail": ["email_configs"],
+    }  # fmt: skip
+    assert settings["receivers"][3]["email_configs"][0]["auth_password"] == "p" * 12
