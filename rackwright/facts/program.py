@@ -1,4 +1,4 @@
-"""Programs of one file each on a host: the probe for auditors, and the chain of the audit log."""
+"""Programs of one file each on a host: the probe for auditors, the chain of the audit log, and metrics of GPUs."""
 
 from functools import cache
 
@@ -33,6 +33,16 @@ _LOG_CHAIN_HEAD = '''\
 """Appends the SHA-256 of the new lines of /var/log/audit to the chain in /var/log/rackwright/audit-chain.
 
 The timer rackwright-log-chain.timer starts it. rackwright writes this file, and restores it after a change.
+"""
+import sys, types
+
+MODULES = {
+'''
+_GPU_METRICS_HEAD = '''\
+#!/usr/bin/python3 -ISXutf8
+"""Writes metrics of the GPUs into /var/lib/prometheus/node-exporter/rackwright_gpus.prom.
+
+The timer rackwright-gpu-metrics.timer starts it. rackwright writes this file, and restores it after a change.
 """
 import sys, types
 
@@ -73,6 +83,14 @@ def log_chain_program() -> str:
     names = ("probe.log_segments", "log_append")
     modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules(names))
     return f"{_LOG_CHAIN_HEAD}{modules}{_TAIL}module.append()\n"
+
+
+def gpu_metrics_program() -> str:
+    """Return the text of the program that writes metrics of the GPUs, with the modules of the probe unchanged."""
+    modules = "".join(
+        f"{name!r}: {_literal(source)},\n" for name, source in probe.modules((*probe.GPU_MODULES, "gpu_metrics"))
+    )
+    return f"{_GPU_METRICS_HEAD}{modules}{_TAIL}module.write()\n"
 
 
 def stdin(salt: bytes) -> bytes:

@@ -11,6 +11,7 @@ from rackwright.schema.monitoring import Monitoring, Receiver
 from rackwright.schema.problem import Keys, Problem, hint
 
 PROXY, PROMETHEUS, ALERTMANAGER, NODE = "metrics_proxy", "prometheus", "alertmanager", "node_exporter"
+GPUS, GPU_DRIVER, GPU_FILE = "gpu_exporter", "nvidia_driver", "rackwright_gpus.prom"
 LOOPBACK = "127.0.0.1"
 PROXY_JOB = "proxy"
 """The job of the proxy itself, whose answer shows that its host is reached."""
@@ -87,6 +88,11 @@ def exporters(host: Host) -> dict[str, int]:
     return found
 
 
+def has_gpu_metrics(host: Host) -> bool:
+    """Return whether *host* has GPUs whose driver has NVML."""
+    return GPU_DRIVER in host.roles and bool(host.minimum.gpus)
+
+
 def with_roles(fleet: Fleet) -> Fleet:
     """Return *fleet* with the roles of its monitoring on its hosts; *fleet* itself without monitoring."""
     monitoring = fleet.monitoring
@@ -100,7 +106,9 @@ def with_roles(fleet: Fleet) -> Fleet:
         for name, several in jobs.items()
         for job in several
     ]
-    rules = render(jobs, {name: host.alerts for name, host in monitored.items()}, monitoring.delays)
+    alerts = {name: host.alerts for name, host in monitored.items()}
+    gpus = {name: sum(host.minimum.gpus.values()) for name, host in monitored.items() if has_gpu_metrics(host)}
+    rules = render(jobs, alerts, monitoring.delays, gpus)
     hosts = {
         name: host.model_copy(
             update={
@@ -127,7 +135,11 @@ def _roles_of_host(monitoring: Monitoring, host: Host, address: str) -> dict[str
     # a failed unit is an alert
     collectors = {"systemd": True, **node.get("collectors", {})}
     proxy = {"address": address, "port": monitoring.port, "exporters": exporters(host), "key": monitoring.key}
-    return {NODE: {**node, "collectors": collectors}, PROXY: proxy}
+    if not has_gpu_metrics(host):
+        return {NODE: {**node, "collectors": collectors}, PROXY: proxy}
+    files = [*dict.fromkeys((*node.get("textfiles", ()), GPU_FILE))]
+    gpus = {GPUS: host.roles.get(GPUS, {})}
+    return {NODE: {**node, "collectors": collectors, "textfiles": files}, PROXY: proxy, **gpus}
 
 
 def _roles_of_servers(

@@ -29,18 +29,22 @@ def alert_names() -> tuple[str, ...]:
 
 
 def render(
-    jobs: Mapping[str, Sequence[str]], alerts: Mapping[str, Alerts], delays: Mapping[str, int]
+    jobs: Mapping[str, Sequence[str]],
+    alerts: Mapping[str, Alerts],
+    delays: Mapping[str, int],
+    gpus: Mapping[str, int],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the rules by topic, as Prometheus has them.
 
     Args:
         jobs: Exporters by host.
         alerts: Thresholds by host. Hosts with equal thresholds share a rule.
+        gpus: Number of GPUs by host, of hosts whose exporter has metrics of GPUs.
         delays: Seconds until an alert fires, by its name, instead of those of its rule.
     """
     targets = sum(map(len, jobs.values())) + len(("prometheus", "alertmanager"))
     found = {
-        topic: [each for rule in rules for each in _rules(rule, jobs, alerts, delays, targets)]
+        topic: [each for rule in rules for each in _rules(rule, jobs, alerts, delays, gpus, targets)]
         for topic, rules in topics().items()
     }
     return {topic: rules for topic, rules in found.items() if rules}
@@ -51,14 +55,17 @@ def _rules(
     jobs: Mapping[str, Sequence[str]],
     alerts: Mapping[str, Alerts],
     delays: Mapping[str, int],
+    gpus: Mapping[str, int],
     targets: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield *rule* once for each set of thresholds that hosts with its exporter have."""
     names = {*PLACEHOLDER.findall(f"{rule['expr']} {rule['summary']}")}
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for host, exporters in jobs.items():
-        if rule.get("job", next(iter(exporters), None)) in exporters:
-            thresholds = alerts[host].model_dump(include=names)
+        present = (*exporters, "gpu") if host in gpus else exporters
+        if rule.get("job", next(iter(exporters), None)) in present:
+            own = {"gpus": gpus[host]} if "gpus" in names else {}
+            thresholds = {**alerts[host].model_dump(include=names), **own}
             groups.setdefault(tuple((name, _number(value)) for name, value in thresholds.items()), []).append(host)
     for values, hosts in groups.items() if "job" in rule else [*groups.items()][:1]:
         fill = {**dict(values), "hosts": "|".join(hosts), "targets": str(targets)}

@@ -14,6 +14,7 @@ from rackwright.schema.alerts import Alerts
 from tests.support.debian_programs import debian_program
 from tests.support.sources import ROOT
 
+GPUS = {"gpu-01": 8, "gpu-02": 8}
 JOBS = dict.fromkeys(("gpu-01", "gpu-02"), ("proxy", "node"))
 CASES: Mapping[str, Mapping[str, Any]] = yaml.safe_load(Path(__file__).with_name("alert_cases.yaml").read_text())
 FACTORS = (0.9, 1.1)
@@ -23,7 +24,7 @@ Rule = dict[str, Any]
 
 def rules(thresholds: Alerts | None = None) -> dict[str, Rule]:
     """Return the rules of a fleet of two hosts, by the alert."""
-    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {})
+    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {}, GPUS)
     return {rule["alert"]: rule for several in found.values() for rule in several}
 
 
@@ -112,7 +113,7 @@ def test_a_changed_rule_fails_its_test(alert: str, change: str, rule: Rule, tmp_
 
 
 def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
-    found = render(JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7})
+    found = render(JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7}, {})
     latency = {rule["expr"]: rule for rule in found["drives"] if rule["alert"] == "IoLatencyHigh"}
 
     assert [(re.findall('instance=~"(.*?)"', expr), expr.rpartition(" ")[2]) for expr in latency] == [
@@ -123,8 +124,15 @@ def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
 
 
 def test_a_rule_about_an_exporter_that_no_host_has_is_left_out() -> None:
-    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {})
+    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {}, {})
     assert found.keys() == {"targets"}
+
+
+def test_hosts_with_other_numbers_of_gpus_have_a_rule_of_their_own() -> None:
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {"gpu-01": 8, "gpu-02": 4})
+    lost = [rule["expr"] for rule in found["gpus"] if rule["alert"] == "GpuLost"]
+
+    assert [expr.rpartition(" ")[2] for expr in lost] == ["8", "4"]
 
 
 def test_no_label_of_a_host_widens_a_rule() -> None:

@@ -16,6 +16,7 @@ PORTS: Mapping[str, tuple[str, str]] = {
     f"kubernetes_node/{UNITS}/rackwright-kubernetes-teams.service.j2": (NONE, "loads rules by netlink"),
     f"load_balancer/{UNITS}/rackwright-load-balancer.service.j2": (OWN, "nginx: the ports of its services"),
     f"alertmanager/{UNITS}/rackwright-alertmanager.service.j2": (OWN, "port of the role on loopback; certificates"),
+    f"gpu_exporter/{UNITS}/rackwright-gpu-metrics.service.j2": (NONE, "reads NVML and writes a file"),
     f"metrics_proxy/{UNITS}/rackwright-metrics-proxy.service.j2": (OWN, "nginx: address and port of the role"),
     f"prometheus/{UNITS}/rackwright-prometheus.service.j2": (OWN, "port of the role on loopback; certificates"),
     f"mlflow/{UNITS}/mlflow-accounts.service.j2": (CLIENT, "asks MLflow on loopback"),

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
-from rackwright.facts.program import log_chain_program, program
+from rackwright.facts.program import gpu_metrics_program, log_chain_program, program
 from rackwright.kinds.role.derived_certificates import derived_authority, derived_certificate, derived_key
 from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry, PresentFile
 from rackwright.kinds.role.krl import krl
@@ -252,6 +252,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "fleet": spec.fleet,
         "probe_program": program(repository.salt),
         "log_chain_program": log_chain_program(),
+        "gpu_metrics_program": gpu_metrics_program(),
         "krl": krl,
         "sha256": sha256,
         "sha256_base64": sha256_base64,

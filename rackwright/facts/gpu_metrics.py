@@ -1,0 +1,90 @@
+"""The program that writes metrics of the GPUs into a file of node_exporter; a timer of the host starts it.
+
+Names and units are those of NVIDIA's dcgm-exporter where NVML has the value; the label ``source`` names NVML, because
+DCGM has further metrics, and rounds others. Source: NVIDIA DCGM field identifiers, dcgm-exporter's default counters.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rackwright.facts.probe import gpus
+
+PATH = "/var/lib/prometheus/node-exporter/rackwright_gpus.prom"
+MIB = 1 << 20
+LABEL_MAX = 100
+"""Characters of a label: a driver chooses the names of GPUs."""
+
+
+def write(path: str = PATH) -> None:
+    """Write the metrics of all GPUs; the exporter never reads half a file."""
+    temporary = f"{path}.tmp"
+    text = render(gpus.gpus(""), time.time())
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).replace(path)
+
+
+def render(facts: dict[str, Any], now: float) -> str:
+    """Return the metrics in Prometheus's text format; without an answer of the driver, only that it is missing.
+
+    Args:
+        facts: The answer of `probe.gpus.gpus`.
+        now: Time of the reading, in seconds since 1970.
+    """
+    rows, xids = facts.get("gpus"), facts.get("xids")
+    samples: list[tuple[str, dict[str, str], float]] = [("rackwright_gpus_read", {}, float(isinstance(rows, list)))]
+    samples.append(("rackwright_gpus_timestamp_seconds", {}, round(now, 3)))
+    if isinstance(rows, list):
+        working = [row for row in rows if row.get("condition") == "working"]
+        samples.append(("rackwright_gpus_working", {}, float(len(working))))
+        for row in rows:
+            samples += _samples(row, xids if isinstance(xids, list) else None)
+    lines, names = [], set()
+    for name, labels, value in sorted(samples, key=lambda sample: sample[0]):
+        if name not in names:
+            lines.append(f"# TYPE {name} gauge")
+            names.add(name)
+        text = ",".join(f'{key}="{_escape(each)}"' for key, each in labels.items())
+        lines.append(f"{name}{{{text}}} {value:.12g}" if text else f"{name} {value:.14g}")
+    return "\n".join(lines) + "\n"
+
+
+def _samples(row: dict[str, Any], xids: list[dict[str, Any]] | None) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Yield the samples of one GPU: those whose value the driver reports."""
+    labels = {"gpu": str(row["index"]), "source": "nvml"}
+    for label, key in (("UUID", "uuid"), ("pci_bus_id", "pci_address"), ("modelName", "name")):
+        if isinstance(row.get(key), str):
+            labels[label] = row[key]
+    total, used = row.get("memory_bytes"), row.get("memory_used_bytes")
+    values = {
+        "DCGM_FI_DEV_GPU_UTIL": row.get("utilisation_percent"),
+        "DCGM_FI_DEV_GPU_TEMP": row.get("temperature_celsius"),
+        "DCGM_FI_DEV_POWER_USAGE": row.get("power_watts"),
+        "DCGM_FI_DEV_FB_USED": used // MIB if isinstance(used, int) else None,
+        "DCGM_FI_DEV_FB_FREE": (total - used) // MIB if isinstance(total, int) and isinstance(used, int) else None,
+        "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL": row.get("uncorrected_errors"),
+        "DCGM_FI_DEV_XID_ERRORS": None if xids is None else _last_xid(row, xids),
+    }
+    for name, value in values.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield name, labels, float(value)
+
+
+def _last_xid(row: dict[str, Any], xids: list[dict[str, Any]]) -> int:
+    """Return the code of the last error of a GPU since the kernel started, as DCGM does; 0 for none."""
+    # the kernel log has 0000:3b:00 for 0000:3b:00.0
+    address = str(row.get("pci_address")).rpartition(".")[0]
+    codes = [xid["code"] for xid in xids if address and str(xid["pci"])[-len(address) :] == address]
+    return codes[-1] if codes else 0
+
+
+def _escape(text: str) -> str:
+    """Return *text* as the value of a label."""
+    printable = "".join(sign if sign.isprintable() else "?" for sign in text[:LABEL_MAX])
+    return printable.replace("\\", "\\\\").replace('"', '\\"')
