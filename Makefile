@@ -81,8 +81,9 @@ wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-315532800} $(BIN)/python -m hatchling build --target wheel
 	@$(BIN)/python -m tests.wheel_requirements requirements/core.txt >dist/requirements.txt
 	@$(BIN)/python -m tests.wheel_requirements requirements/s3.txt >dist/requirements-s3.txt
+	@$(BIN)/python -m tests.wheel_requirements requirements/masking.txt >dist/requirements-masking.txt
 	@cd dist && wheel=$$(echo *.whl) && version=$${wheel#*-} && \
-		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)" | tee -a requirements-s3.txt >>requirements.txt
+		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)" | tee -a requirements-s3.txt requirements-masking.txt >>requirements.txt
 	@# pip and pipx take no hashes in constraints
 	@grep -ohE '^[^ #]+==[^ ]+' dist/requirements*.txt | grep -v '^rackwright==' | sort -u >dist/constraints.txt
 
@@ -171,9 +172,11 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 			--build-deps-for editable $$only --output-file requirements/$$extra.txt pyproject.toml; \
 	done
 	@$(BIN)/pip install --quiet uv
-	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --extra s3 --constraint requirements/core.txt \
-		--output-file requirements/s3.txt pyproject.toml
+	@for extra in s3 masking; do \
+		UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
+			--no-emit-index-url --no-emit-find-links --extra $$extra --constraint requirements/core.txt \
+			--output-file requirements/$$extra.txt pyproject.toml || exit 1; \
+	done
 	@# pip-compile would fetch the 3 GB of PyTorch to read what it needs
 	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --group docs --constraint requirements/core.txt \

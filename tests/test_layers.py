@@ -151,6 +151,7 @@ MAY_IMPORT = {
     ),
     "rackwright.log": ("errors", "foreign", "files", "locations", "scratch", "facts", "stack", "endpoints"),
     "rackwright.provider": (*LOWER, "exit_status", "endpoints", "log"),
+    "rackwright.masking": ("errors", "foreign", "files", "progress", "schema", "fleet"),
     "rackwright.qualify": LOWER,
     "rackwright.erase": LOWER,
     "rackwright.toolchain": ("errors", "files", "locations", "process_tree", "progress", "schema.secret", "scratch"),
@@ -194,6 +195,7 @@ MAY_IMPORT = {
         "audit",
         "status",
         "log",
+        "masking",
         "provider",
         "qualify",
         "erase",
@@ -221,7 +223,7 @@ MAY_IMPORT = {
 }
 KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/stack/stack.py", "rackwright/schema/twin.py")
 """All other code treats a virtual host as what it is: a host."""
-HEAVY = {"paramiko", "qemu", "boto3", "botocore", "s3transfer", "ansible_runner", "torch"}
+HEAVY = {"paramiko", "qemu", "boto3", "botocore", "s3transfer", "ansible_runner", "torch", "pyarrow", "stdnum"}
 """Imported where they are used: the provider starts twice per update."""
 
 ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}

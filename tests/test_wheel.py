@@ -81,6 +81,15 @@ def test_the_lists_of_a_wheel_have_what_object_stores_need_in_the_same_versions(
     assert f"requirements/s3.txt >dist/{ALL_REQUIREMENTS}" in recipe and f"tee -a {ALL_REQUIREMENTS}" in recipe
 
 
+def test_masking_has_a_list_of_its_own_with_the_same_versions() -> None:
+    core, full = (
+        set(re.findall(r"(?m)^[A-Za-z0-9._-]+==[^ ]+", without_build((ROOT / f"requirements/{name}.txt").read_text())))
+        for name in ("core", "masking")
+    )
+
+    assert {each.partition("==")[0] for each in full - core} == {"pyarrow", "python-stdnum"} and core < full
+
+
 def test_the_wheel_has_every_file_in_one_package(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     folders = {"rackwright": ROOT, **dict.fromkeys(DATA, ROOT)}

@@ -23,6 +23,7 @@ from rackwright.cli import (
     init,
     lineage,
     log,
+    mask,
     project,
     rebuild,
     registry,
@@ -74,6 +75,7 @@ app.add_typer(discover.app)
 app.add_typer(explain.app)
 app.add_typer(init.app)
 app.add_typer(lineage.app)
+app.add_typer(mask.app)
 app.add_typer(rebuild.app)
 app.add_typer(toolchain.app)
 app.add_typer(upgrade.app)
@@ -155,11 +157,17 @@ def schema(
             autocompletion=_complete_output,
         ),
     ] = None,
+    policy: Annotated[bool, typer.Option("--policy", help="Print the schema of a masking policy.")] = False,
 ) -> None:
-    """Print the JSON Schema of a fleet's YAML file, for editors, or of the JSON that a command prints.
+    """Print the JSON Schema of a fleet's or a masking policy's YAML file, for editors, or of a command's JSON.
 
     Exit status: 2 no such command prints JSON.
     """
+    if policy:
+        from rackwright.masking.policy import json_schema as policy_schema
+
+        terminal.show(json.dumps(policy_schema(), indent=2))
+        return
     if output is None:
         terminal.show(project.fleet_schema(), end="")
         return

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from rackwright import locations
+from rackwright import locations, masking
 from rackwright.errors import UserError, command
 from rackwright.stack import feasible, load_stack
 from rackwright.stack.stack import CONTAINERS, settings_source
@@ -51,7 +51,8 @@ def checks() -> list[Check]:
     return [
         _packages("checkout and fleets", missing["command line"], f"Python {sys.version.split()[0]}"),
         _pulumi(),
-        _object_stores(),
+        _module("object stores", feasible.S3_MODULE, feasible.S3_MODULE, "fleets with buckets need"),
+        _module("masking", masking.MODULE, masking.PACKAGE, "`rackwright mask` needs"),
         _packages("lock of packages", missing["lock"], "gpg"),
         _packages("twin", missing["twin"], "QEMU, systemd-nspawn and the tools for images"),
         *_containers(),
@@ -101,12 +102,12 @@ def _pulumi() -> Check:
     )
 
 
-def _object_stores() -> Check:
-    feature = "object stores"
-    if find_spec(feasible.S3_MODULE) is not None:
-        return Check(feature, "ready", feasible.S3_MODULE)
-    install = command(f"{shlex.quote(sys.executable)} -m pip install {{}}", feasible.S3_MODULE)
-    return Check(feature, "later", f"no {feasible.S3_MODULE}, which fleets with buckets need", f"Run {install}")
+def _module(feature: str, module: str, package: str, need: str) -> Check:
+    """Return whether *package* with *module* is installed; *need* ends the sentence "which …"."""
+    if find_spec(module) is not None:
+        return Check(feature, "ready", package)
+    install = command(f"{shlex.quote(sys.executable)} -m pip install {{}}", package)
+    return Check(feature, "later", f"no {package}, which {need}", f"Run {install}")
 
 
 def _acceleration() -> Check:

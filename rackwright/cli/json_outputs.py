@@ -16,6 +16,8 @@ from rackwright.cli.rebuild import Results
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.reidentify import IdentityData
 from rackwright.iteration.report import ReportData
+from rackwright.masking.check import MaskingCheck
+from rackwright.masking.report import MaskingReport
 from rackwright.qualify.item import QualificationData
 from rackwright.schema.problem import hint
 from rackwright.status.gpus import GpuReportData
@@ -45,6 +47,7 @@ OUTPUTS: Mapping[str, Any] = {
     "log push": json_types.LogHead,
     "log show": json_types.LogEntries,
     "log verify": json_types.LogVerification,
+    "mask": MaskingReport | MaskingCheck,
     "preview": PlanData,
     "rebuild": Results,
     "registry push": json_types.PushedImage,

@@ -139,22 +139,33 @@ def secrets(stack: "Stack") -> "Stack":
         SetupError: They cannot be read here; the error has the reason.
         StepFailed: A signal killed pulumi.
     """
+    if not stack.unknown_secrets:
+        return stack
+    values = secret_values(stack.name)
+    return stack.with_secrets(values)
+
+
+def secret_values(stack: str) -> dict[str, str]:
+    """Return the values of all secrets that the settings of *stack* have, by name.
+
+    Raises:
+        SetupError: They cannot be read here; the error has the reason.
+        StepFailed: A signal killed pulumi.
+    """
     from rackwright.cli.killed import killed_error
     from rackwright.schema.secret import CONFIG_KEY, parse_values
 
-    if not stack.unknown_secrets:
-        return stack
-    argv = ["pulumi", "config", "--show-secrets", "--json", "--non-interactive", "--stack", stack.name]
-    done = subprocess.run(argv, cwd=stack.project, env=environment(stack.name), capture_output=True, text=True)
+    argv = ["pulumi", "config", "--show-secrets", "--json", "--non-interactive", "--stack", stack]
+    done = subprocess.run(argv, cwd=directory(), env=environment(stack), capture_output=True, text=True)
     if done.returncode < 0:
-        raise killed_error(argv[:2], -done.returncode, stack.name)
+        raise killed_error(argv[:2], -done.returncode, stack)
     if done.returncode:
         message = " ".join(done.stderr.removeprefix("error: ").split())
         problem = f'its secrets cannot be decrypted; pulumi printed "{message}"'
         help = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or the credentials of the stack's secrets provider"
-        raise SetupError(Diagnostic(f"stack {stack.name}", problem, help=help, id="secrets-locked"))
+        raise SetupError(Diagnostic(f"stack {stack}", problem, help=help, id="secrets-locked"))
     setting = json.loads(done.stdout).get(CONFIG_KEY, {})
-    return stack.with_secrets(parse_values(setting.get("value", ""), stack.name))
+    return parse_values(setting.get("value", ""), stack)
 
 
 def notify(text: str) -> None:

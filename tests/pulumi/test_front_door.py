@@ -1,30 +1,16 @@
 """The first commands of a new user, with the real pulumi: init, plain pulumi, secrets, and a twin that is off."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from tests.support.pasted import paste as shell
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = str(ROOT / ".venv/bin/rackwright")
 VALUE = "a-long-and-secret-value"
 pytestmark = pytest.mark.pulumi
-
-
-def shell(project: Path, text: str, stdin: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run *text* in a shell as a user does, without variables of pulumi."""
-    without = {name: value for name, value in os.environ.items() if not name.startswith(("PULUMI", "RACKWRIGHT_ROOT"))}
-    return subprocess.run(
-        ["bash", "-c", text],
-        cwd=project,
-        env={**without, "PATH": f"{ROOT}/.venv/bin:{without['PATH']}", **environment},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,176 @@
+"""The check of masked data against their policy, without the key."""
+
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from rackwright.errors import quantity
+from rackwright.foreign import InvalidData, parse_object, read_file
+from rackwright.masking import generalise, pseudonyms
+from rackwright.masking.anonymity import AnonymityData, Groups, is_anonymous
+from rackwright.masking.findings import UNNAMED, ColumnNames, Findings
+from rackwright.masking.formats import Format, Unreadable, open_reader, unreadable_error
+from rackwright.masking.parquet_format import metadata_leaks
+from rackwright.masking.policy import digest
+from rackwright.masking.recognisers import Recogniser
+from rackwright.masking.records import Record, Walker
+from rackwright.masking.report import FILE, file_data, report_path
+from rackwright.masking.sources import STDIN, Source, list_sources
+from rackwright.progress import Progress, ignore
+from rackwright.schema.masking import MaskedColumn, MaskingPolicy, TextRules
+
+REPORT_MAX = 64 << 20
+"""Most bytes of a report: it lists each file."""
+PROGRESS_RECORDS = 10_000
+
+
+class CheckFinding(TypedDict):
+    """A difference between data and their policy."""
+
+    column: str
+    """Name of the column, or ``file``, ``report`` or ``quasi_identifiers``."""
+    problem: str
+    """Difference from the policy."""
+    count: int
+    """Number of values or records."""
+    place: str
+    """Place of the first one: a file and its record."""
+
+
+class MaskingCheck(TypedDict):
+    """The comparison of data with their policy."""
+
+    policy: str
+    """Name of the policy."""
+    records: int
+    """Number of records."""
+    findings: list[CheckFinding]
+    """All differences."""
+    anonymity: AnonymityData | None
+    """How many records share their quasi-identifiers; null without such a declaration."""
+
+
+class Checker:
+    """Compares masked records with a policy."""
+
+    def __init__(self, policy: MaskingPolicy) -> None:
+        self.findings = Findings()
+        self._recogniser = Recogniser(policy.text or TextRules(countries=()))
+        self._forms = {
+            name: pseudonyms.pattern(column.domain or name)
+            for name, column in policy.columns.items()
+            if column.rule == "pseudonym"
+        }
+        # a dropped column is one without a rule: it is not in masked data
+        left = {name: column for name, column in policy.columns.items() if column.rule != "drop"}
+        self._walker = Walker(left, self._check, self.findings)
+        self._place = ""
+
+    def check(self, record: Record, place: str) -> None:
+        """Compare the masked *record*."""
+        self._place = place
+        self._walker.walk(record, place)
+
+    def _check(self, path: str, column: MaskedColumn, value: Any, record: Record) -> None:
+        if problem := self._problem(path, column, value):
+            self.findings.add(path, problem, self._place)
+
+    def _problem(self, path: str, column: MaskedColumn, value: Any) -> str:
+        match column.rule:
+            case "pseudonym":
+                is_one = isinstance(value, str) and self._forms[path].fullmatch(value)
+                return "" if is_one else "a value is no pseudonym"
+            case "generalise":
+                return "" if generalise.is_generalised(column, value) else f"a value is not generalised to {column.to}"
+            case "shift_dates":
+                try:
+                    generalise.parse_date(value, column.form)
+                except generalise.WrongValue:
+                    return "a value is no date"
+            case "text":
+                kinds = sorted({hit.kind for hit in self._recogniser.find(str(value))})
+                return f"a text has an identifier ({', '.join(kinds)})" if kinds else ""
+        return ""
+
+
+def check_data(
+    policy: MaskingPolicy, source: str, form: Format | None = None, progress: Progress = ignore
+) -> MaskingCheck:
+    """Return the comparison of the masked data *source* with *policy* and with their report.
+
+    Raises:
+        ChangeRefused: A file is missing, or not of its format.
+    """
+    sources = list_sources(source, form, policy, but=FILE)
+    checker, groups = Checker(policy), Groups(policy.quasi_identifiers) if policy.quasi_identifiers else None
+    records = {each.name: _check_file(each, policy, checker, groups, progress) for each in sources}
+    names = ColumnNames(policy)
+    found: list[CheckFinding] = [
+        {
+            "column": names.show(column, checker.findings.has_known),
+            "problem": "the column has no rule, or is dropped" if reason == UNNAMED else reason,
+            "count": finding.count,
+            "place": finding.first,
+        }
+        for (column, reason), finding in checker.findings.by_column.items()
+    ]
+    if checker.findings.further:
+        found.append(_finding("file", "further columns have no rule", checker.findings.further, source))
+    found += [finding for each in sources for finding in _metadata(each)]
+    anonymity = groups.result() if groups else None
+    if anonymity and not is_anonymous(anonymity):
+        problem = f"the smallest of {quantity(anonymity['groups'], 'group')} has {anonymity['smallest']}"
+        count = anonymity["small_groups"] + anonymity["uniform_groups"]
+        found.append(_finding("quasi_identifiers", f"{problem}, or too few sensitive values", count, source))
+    if source != STDIN:
+        found += [_finding("report", problem, 1, source) for problem in report_problems(policy, Path(source), records)]
+    return {"policy": policy.policy, "records": sum(records.values()), "findings": found, "anonymity": anonymity}
+
+
+def report_problems(policy: MaskingPolicy, target: Path, records: dict[str, int]) -> list[str]:
+    """Return the problems of the report beside *target*, whose files have these numbers of *records*."""
+    try:
+        content = parse_object(read_file(report_path(target), REPORT_MAX), REPORT_MAX)
+    except OSError:
+        return [f"there is no report {report_path(target).name}"]
+    except InvalidData:
+        return ["the report is damaged"]
+    if content.get("policy_sha256") != digest(policy):
+        return ["the report is of another policy"]
+    root = target if target.is_dir() else target.parent
+    expected = [file_data(root / name, name, count) for name, count in records.items()]
+    listed = content.get("files")
+    same = isinstance(listed, list) and sorted(map(str, listed)) == sorted(map(str, expected))
+    return [] if same else ["the files are not those of the report"]
+
+
+def _check_file(
+    source: Source, policy: MaskingPolicy, checker: Checker, groups: Groups | None, progress: Progress
+) -> int:
+    number = 0
+    try:
+        with source.open() as file:
+            reader = open_reader(file, source.form, policy)
+            if reader.columns:
+                checker.check(dict.fromkeys(reader.columns), f"{source.name}: line 1")
+            for number, record in enumerate(reader, 1):
+                checker.check(record, f"{source.name}: record {number}")
+                if groups:
+                    groups.add(record)
+                if number % PROGRESS_RECORDS == 0:
+                    progress(f"checking: {source.name}, {quantity(number, 'record')}")
+    except Unreadable as error:
+        raise unreadable_error(source.name, error) from None
+    return number
+
+
+def _metadata(source: Source) -> list[CheckFinding]:
+    if source.form != "parquet":
+        return []
+    with source.open() as file:
+        return [_finding("file", f"Parquet has {sort}", 1, source.name) for sort in metadata_leaks(file)]
+
+
+def _finding(column: str, problem: str, count: int, place: str) -> CheckFinding:
+    return {"column": column, "problem": problem, "count": count, "place": place}

@@ -1,0 +1,99 @@
+"""The formats of data: the record readers and writers of each, by the ends of file names."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+from typing import BinaryIO, Literal, Protocol
+
+from rackwright.errors import ChangeRefused, Diagnostic
+from rackwright.masking.records import Record
+from rackwright.schema.masking import MaskingPolicy
+
+Format = Literal["csv", "jsonl", "parquet"]
+SUFFIXES: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+PICKLES = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".joblib")
+"""Ends of files that may hold Python objects, whose readers run code."""
+
+
+class Unreadable(ValueError):
+    """Data that are not of their format. The text names the number of the record and quotes nothing."""
+
+
+class RecordReader(Protocol):
+    """Reads the records of one file."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Columns that the file names before its records; empty if each record names its own."""
+        ...
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+
+class RecordWriter(Protocol):
+    """Writes records to one file."""
+
+    def write(self, record: Record) -> None:
+        """Write one record."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left; the file itself stays open."""
+        ...
+
+
+def format_of(name: str) -> Format | None:
+    """Return the format of the file *name*; None if it is not known."""
+    return SUFFIXES.get(PurePath(name).suffix.lower())
+
+
+def format_error(where: str, name: str) -> Diagnostic:
+    """Return the diagnostic of the file *name* at *where*, whose format is not known."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix in PICKLES:
+        problem = f"files that end with {suffix} may hold Python objects, and reading them runs code"
+        return Diagnostic(where, problem, "CSV, JSON Lines or Parquet", "Convert the data to Parquet")
+    expected = f"a name that ends with {', '.join(SUFFIXES)}"
+    return Diagnostic(where, "the format of the data is not known", expected, "Convert the file, or name its --format")
+
+
+def open_reader(file: BinaryIO, form: Format, policy: MaskingPolicy) -> RecordReader:
+    """Return the reader of *file*.
+
+    Raises:
+        Unreadable: The beginning of the file is not of the format.
+    """
+    if form == "csv":
+        from rackwright.masking.csv_format import CsvReader
+
+        return CsvReader(file, policy.delimiter)
+    if form == "jsonl":
+        from rackwright.masking.jsonl_format import JsonlReader
+
+        return JsonlReader(file)
+    from rackwright.masking.parquet_format import ParquetReader
+
+    return ParquetReader(file, policy)
+
+
+def open_writer(file: BinaryIO, form: Format, reader: RecordReader, policy: MaskingPolicy) -> RecordWriter:
+    """Return the writer of the masked records of *reader*."""
+    if form == "csv":
+        from rackwright.masking.csv_format import CsvWriter
+
+        kept = [name for name in reader.columns if name in policy.columns and policy.columns[name].rule != "drop"]
+        return CsvWriter(file, policy.delimiter, kept)
+    if form == "jsonl":
+        from rackwright.masking.jsonl_format import JsonlWriter
+
+        return JsonlWriter(file)
+    from rackwright.masking.parquet_format import ParquetReader, ParquetWriter
+
+    assert isinstance(reader, ParquetReader)
+    return ParquetWriter(file, reader)
+
+
+def unreadable_error(where: str, error: Unreadable) -> ChangeRefused:
+    """Return the error of the data at *where*."""
+    return ChangeRefused(
+        Diagnostic(where, str(error), "data of the format that the name or --format says", "Correct the data")
+    )

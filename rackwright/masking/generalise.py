@@ -1,0 +1,105 @@
+"""Coarser forms of values, and the forms of dates."""
+
+import re
+from bisect import bisect_right
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from rackwright.schema.masking import MaskedColumn
+
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+(Z|[+-][0-9]{2}:?[0-9]{2})?)?")
+_YEAR = re.compile(r"[12][0-9]{3}")
+FORMS = {
+    "year": _YEAR,
+    "month": re.compile(r"[12][0-9]{3}-(0[1-9]|1[0-2])"),
+    "decade": re.compile(r"[12][0-9]{2}0s"),
+}
+"""Forms of generalised dates."""
+
+
+class WrongValue(ValueError):
+    """A value that a rule cannot treat; the text says what the rule expects and does not quote the value."""
+
+
+def generalise(column: MaskedColumn, value: Any) -> str:
+    """Return the coarser form of *value*.
+
+    Raises:
+        WrongValue: The value is no date, or no number.
+    """
+    if column.to == "prefix":
+        return f"{str(value)[: column.length]}*"
+    if column.to == "bins":
+        return _bin(column.edges, value)
+    day = _year(value) or parse_date(value, column.form)
+    if column.to == "month" and _year(value):
+        raise WrongValue("dates with a month")
+    return {"year": f"{day:%Y}", "month": f"{day:%Y-%m}", "decade": f"{day.year // 10}0s"}[str(column.to)]
+
+
+def is_generalised(column: MaskedColumn, value: Any) -> bool:
+    """Return whether *value* has the form of the results of `generalise`."""
+    if not isinstance(value, str):
+        return False
+    if column.to == "prefix":
+        return value.endswith("*") and len(value) <= (column.length or 0) + 1
+    if column.to == "bins":
+        return value in bins(column.edges)
+    return FORMS[str(column.to)].fullmatch(value) is not None
+
+
+def bins(edges: tuple[float, ...]) -> list[str]:
+    """Return the names of the bins between *edges*."""
+    between = [f"{low:g}-<{high:g}" for low, high in pairwise(edges)]
+    return [f"<{edges[0]:g}", *between, f">={edges[-1]:g}"]
+
+
+def shift(column: MaskedColumn, value: Any, days: int) -> Any:
+    """Return the date or time *value*, *days* later, in the same form.
+
+    Raises:
+        WrongValue: The value is no date, or has no such neighbour in the calendar.
+    """
+    try:
+        if isinstance(value, date):
+            return value + timedelta(days)
+        day = parse_date(value, column.form) + timedelta(days)
+    except OverflowError:
+        raise WrongValue("dates of the years 1 to 9999") from None
+    if column.form:
+        return day.strftime(column.form)
+    return f"{day:%Y-%m-%d}{value[10:]}"  # the time, which the parser has checked
+
+
+def parse_date(value: Any, form: str | None) -> date:
+    """Return the date or time of *value*, by *form* of strptime or by ISO 8601.
+
+    Raises:
+        WrongValue: The value is neither.
+    """
+    if isinstance(value, date):
+        return value
+    try:
+        if form:
+            return datetime.strptime(value, form)
+        if _ISO.fullmatch(value):
+            return datetime.fromisoformat(value)
+    except (ValueError, TypeError):
+        pass
+    raise WrongValue(f"dates like {form}" if form else "dates of ISO 8601, like 2026-05-31")
+
+
+def _year(value: Any) -> date | None:
+    """Return the first day of *value*, a year alone; None if it is something else."""
+    return date(int(value), 1, 1) if isinstance(value, int | str) and _YEAR.fullmatch(str(value)) else None
+
+
+def _bin(edges: tuple[float, ...], value: Any) -> str:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise WrongValue("numbers") from None
+    if number != number:
+        raise WrongValue("numbers")
+    return bins(edges)[bisect_right(edges, number)]

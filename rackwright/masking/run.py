@@ -1,0 +1,173 @@
+"""Masking of files: streamed, written beside the target, and renamed when all of it is right."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from rackwright.errors import ChangeRefused, Diagnostic, quantity
+from rackwright.files import fsync_directory, replacing, write_atomic
+from rackwright.masking.anonymity import AnonymityData, Groups, is_anonymous
+from rackwright.masking.findings import refusals
+from rackwright.masking.formats import Format, Unreadable, open_reader, open_writer, unreadable_error
+from rackwright.masking.masker import Masker
+from rackwright.masking.pseudonyms import Pseudonyms
+from rackwright.masking.report import FILE, FileData, MaskingReport, file_data, report, report_path, to_text
+from rackwright.masking.sources import Source, check_target, list_sources
+from rackwright.progress import Progress, format_remaining, ignore
+from rackwright.schema.masking import MaskingPolicy
+
+PROGRESS_SECONDS, PROGRESS_RECORDS = 1.0, 256
+"""Interval of lines about the progress, and the records between two looks at the clock."""
+MODE = 0o600
+"""Mode of masked files whose source has none."""
+
+
+class Masking:
+    """The masking of some files by one policy."""
+
+    def __init__(self, policy: MaskingPolicy, file: str, secret: str, progress: Progress = ignore) -> None:
+        """
+        Args:
+            file: The file of *policy*, as the user wrote it.
+            secret: The value of the key.
+        """
+        self._policy, self._file, self._progress = policy, file, progress
+        self._pseudonyms = Pseudonyms(secret)
+        self._masker = Masker(policy, self._pseudonyms)
+        self._groups = Groups(policy.quasi_identifiers) if policy.quasi_identifiers else None
+        self._records, self._bytes, self._total = 0, 0, 0
+        self._began = self._shown = time.monotonic()
+
+    def run(self, source: str, target: Path, form: Format | None = None) -> MaskingReport:
+        """Mask *source* into *target*, write the report, and return it.
+
+        Args:
+            source: A file, a directory, or ``-`` for standard input.
+            form: The format of the data; None for that of each name.
+
+        Raises:
+            ChangeRefused: The data have columns without a rule, values that a rule cannot treat, or too few equal
+                records. No file of the target has changed.
+        """
+        sources = list_sources(source, form, self._policy)
+        check_target(target, source, self._policy)
+        self._total = sum(each.size for each in sources)
+        if source != "-" and Path(source).is_dir():
+            return self._directory(sources, target)
+        [only] = sources
+        mode = only.path.stat().st_mode & 0o777 if only.path else MODE
+        with replacing(target, mode) as file:
+            records = self._mask(only, file)
+            anonymity = self._judge()
+        content = self._report([file_data(target, target.name, records)], anonymity)
+        write_atomic(report_path(target), to_text(content), mode)
+        return content
+
+    def _directory(self, sources: Sequence[Source], target: Path) -> MaskingReport:
+        with _replacing_directory(target) as place:
+            counts = {}
+            for each in sources:
+                path = place / each.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as file:
+                    counts[each.name] = self._mask(each, file)
+            content = self._report(
+                [file_data(place / name, name, count) for name, count in counts.items()], self._judge()
+            )
+            write_atomic(place / FILE, to_text(content))
+        return content
+
+    def _mask(self, source: Source, target: BinaryIO) -> int:
+        """Write the masked records of *source* to *target*, and return their number."""
+        number = 0
+        try:
+            with source.open() as file:
+                reader = open_reader(file, source.form, self._policy)
+                if reader.columns:
+                    self._masker.mask(dict.fromkeys(reader.columns), f"{source.name}: line 1")
+                    self._refuse()  # each further record has the same columns
+                writer = open_writer(target, source.form, reader, self._policy)
+                for number, record in enumerate(reader, 1):
+                    masked = self._masker.mask(record, f"{source.name}: record {number}")
+                    if not self._masker.findings:
+                        writer.write(masked)
+                        if self._groups:
+                            self._groups.add(masked)
+                    if number % PROGRESS_RECORDS == 0:
+                        self._show(self._records + number, self._bytes + (file.tell() if source.path else 0))
+                if not self._masker.findings:
+                    writer.close()
+        except Unreadable as error:
+            raise unreadable_error(source.name, error) from None
+        self._records, self._bytes = self._records + number, self._bytes + source.size
+        return number
+
+    def _refuse(self) -> None:
+        if self._masker.findings:
+            raise ChangeRefused(*refusals(self._masker.findings, self._policy, self._file))
+
+    def _judge(self) -> AnonymityData | None:
+        """Return the numbers of the quasi-identifiers; raise ChangeRefused for findings and for small groups."""
+        self._refuse()
+        if self._groups is None:
+            return None
+        result = self._groups.result()
+        if not is_anonymous(result):
+            raise ChangeRefused(*anonymity_errors(result, f"{self._file}: quasi_identifiers"))
+        return result
+
+    def _report(self, files: Sequence[FileData], anonymity: AnonymityData | None) -> MaskingReport:
+        check = self._pseudonyms.name("key_check", "")
+        return report(self._policy, check, self._masker.columns, files, anonymity)
+
+    def _show(self, records: int, done: int) -> None:
+        now = time.monotonic()
+        if now - self._shown < PROGRESS_SECONDS:
+            return
+        self._shown, seconds = now, now - self._began
+        text = f"masking: {quantity(records, 'record')}, {records / seconds:,.0f} records/s"
+        if self._total:
+            text += f", {100 * done // self._total} %{format_remaining(done, self._total, seconds)}"
+        self._progress(text)
+
+
+def anonymity_errors(data: AnonymityData, where: str) -> Iterator[Diagnostic]:
+    """Yield the diagnostics of groups of records that are too small or too uniform."""
+    if data["small_groups"]:
+        records, groups = quantity(data["small_records"], "record"), quantity(data["small_groups"], "group")
+        problem = f"{records} of {groups} share their quasi-identifiers with too few others"
+        expected = (
+            f"{data['k']} records or more in each of the {data['groups']} groups; the smallest has {data['smallest']}"
+        )
+        yield Diagnostic(where, problem, expected, "Generalise these columns more, or drop one")
+    if data["uniform_groups"]:
+        problem = f"{quantity(data['uniform_groups'], 'group')} have too few different sensitive values"
+        expected = f"{data['l']} values or more in each of the {data['groups']} groups"
+        yield Diagnostic(
+            where, problem, expected, "Generalise the quasi-identifiers more, or drop the sensitive column"
+        )
+
+
+@contextmanager
+def _replacing_directory(target: Path) -> Iterator[Path]:
+    """Yield a new directory that replaces *target* at the end of the block; on failure it is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    before = None
+    try:
+        yield place
+        if target.exists():
+            before = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            target.rename(before / target.name)
+        place.rename(target)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    finally:
+        if before is not None and target.exists():
+            shutil.rmtree(before)
+    fsync_directory(target.parent)

@@ -1,0 +1,295 @@
+"""Masking of whole files: no identifier is left in content or bytes, joins hold, and nothing is half written."""
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from rackwright.errors import ChangeRefused
+from rackwright.masking.check import check_data
+from rackwright.masking.policy import load_policy
+from rackwright.masking.run import Masking
+from tests.support.personal_data import COUNTRIES, KINDS, full_width, sentence, zero_width
+from tests.support.sources import ROOT
+
+KEY = "0123456789abcdef" * 4
+POLICY = f"""\
+policy: visits
+key: {{secret: masking_key}}
+columns:
+  id: {{rule: pseudonym, domain: patient}}
+  name: {{rule: drop}}
+  birth: {{rule: generalise, to: decade}}
+  seen: {{rule: shift_dates, person: id}}
+  ward: {{rule: keep}}
+  "messages[].role": {{rule: keep}}
+  "messages[].content": {{rule: text}}
+  "patient.phone": {{rule: pseudonym, domain: phone}}
+  notes: {{rule: text}}
+text: {{countries: [{", ".join(COUNTRIES)}], records: {{mrn: ["MRN-#######"]}}}}
+"""
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY)
+    return path
+
+
+def mask(policy: Path, source: Path, target: Path) -> Any:
+    return Masking(load_policy(policy), "policy.yaml", KEY).run(str(source), target)
+
+
+def rows(number: int) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Yield flat records, each with what must not be in the output."""
+    source, kinds = random.Random(5), list(KINDS.values())
+    for index in range(number):
+        value = source.choice((str, full_width, zero_width))(kinds[index % len(kinds)](source))
+        person, name = f"P{source.randrange(10**9)}x", f"Wang{source.randrange(10**6)}"
+        record = {
+            "id": person,
+            "name": name,
+            "birth": f"19{source.randrange(40, 99)}-03-07",
+            "seen": f"2026-0{source.randrange(1, 10)}-11T10:00:00Z",
+            "ward": "A",
+            "notes": sentence(source, value),
+        }
+        yield record, [person, name, value, record["birth"], record["seen"][:10]]
+
+
+def write_csv(path: Path, records: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def write_jsonl(path: Path, records: list[dict[str, Any]], ascii: bool = False) -> None:
+    path.write_text("".join(json.dumps(each, ensure_ascii=ascii) + "\n" for each in records))
+
+
+def write_parquet(path: Path, records: list[dict[str, Any]]) -> None:
+    table = pa.Table.from_pylist(records).replace_schema_metadata({"pandas": json.dumps(records[:3])})
+    parquet.write_table(table, path)
+
+
+WRITERS: dict[str, Callable[[Path, list[dict[str, Any]]], None]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
+}
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(path.read_text(), newline="")))
+    if path.suffix == ".parquet":
+        table: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+        return table
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_no_identifier_is_in_the_content_or_in_the_bytes(policy: Path, tmp_path: Path, form: str) -> None:
+    records, secret = zip(*rows(240), strict=True)
+    source, target = tmp_path / f"raw.{form}", tmp_path / f"masked.{form}"
+    WRITERS[form](source, list(records))
+    report = mask(policy, source, target)
+    text = repr(read_records(target))
+
+    assert report["records"] == 240
+    for value in (each for several in secret for each in several):
+        assert value not in text
+        assert value.encode() not in target.read_bytes() + (tmp_path / f"masked.{form}.masking.json").read_bytes()
+    assert check_data(load_policy(policy), str(target))["findings"] == []
+    assert list(read_records(target)[0]) == ["id", "birth", "seen", "ward", "notes"]
+
+
+def test_nested_conversations_are_masked(policy: Path, tmp_path: Path) -> None:
+    record = {
+        "id": 7,
+        "patient": {"phone": "13800138000"},
+        "messages": [{"role": "user", "content": "电话13800138000"}, {"role": "assistant", "content": None}],
+        "seen": None,
+    }
+    write_jsonl(tmp_path / "raw.jsonl", [record, {"messages": None}, {"messages": []}], ascii=True)
+    mask(policy, tmp_path / "raw.jsonl", tmp_path / "masked.jsonl")
+    first, *others = read_records(tmp_path / "masked.jsonl")
+
+    assert first["messages"][0]["content"].startswith("电话[phone_") and first["messages"][1]["content"] is None
+    assert first["messages"][0]["role"] == "user" and others == [{"messages": None}, {"messages": []}]
+    write_parquet(tmp_path / "raw.parquet", [record])
+    mask(policy, tmp_path / "raw.parquet", tmp_path / "masked.parquet")
+    assert read_records(tmp_path / "masked.parquet")[0]["messages"] == first["messages"]
+
+
+def test_equal_values_have_equal_pseudonyms_in_all_files_and_formats(policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "raw/below").mkdir(parents=True)
+    write_csv(tmp_path / "raw/a.csv", [{"id": "1001", "notes": "x"}])
+    write_jsonl(tmp_path / "raw/below/b.jsonl", [{"id": 1001}, {"id": "１００１"}])
+    write_parquet(tmp_path / "raw/c.parquet", [{"id": 1001.0}])
+    report = mask(policy, tmp_path / "raw", tmp_path / "masked")
+    found = [
+        each["id"]
+        for name in ("a.csv", "below/b.jsonl", "c.parquet")
+        for each in read_records(tmp_path / "masked" / name)
+    ]
+
+    assert len(found) == 4 and len({*found}) == 1
+    assert [each["name"] for each in report["files"]] == ["a.csv", "below/b.jsonl", "c.parquet"]
+    other = Masking(load_policy(policy), "", KEY[::-1])
+    other.run(str(tmp_path / "raw/a.csv"), tmp_path / "other.csv")
+    assert read_records(tmp_path / "other.csv")[0]["id"] != found[0]
+
+
+def test_the_dates_of_a_person_move_together(policy: Path, tmp_path: Path) -> None:
+    days = [("1", "2026-01-01"), ("1", "2026-03-01"), ("2", "2026-01-01"), ("1", "2026-01-01 10:20:30+08:00")]
+    write_csv(tmp_path / "raw.csv", [{"id": person, "seen": day} for person, day in days])
+    mask(policy, tmp_path / "raw.csv", tmp_path / "masked.csv")
+    first, second, other, timed = (each["seen"] for each in read_records(tmp_path / "masked.csv"))
+
+    from datetime import date
+
+    assert (date.fromisoformat(second) - date.fromisoformat(first)).days == 59
+    assert first != "2026-01-01" and other != first
+    assert timed == f"{first} 10:20:30+08:00"
+
+
+def test_columns_without_a_rule_are_refused_all_at_once(policy: Path, tmp_path: Path) -> None:
+    raw: list[dict[str, Any]] = [
+        {"id": 1, "sex": "f"},
+        {"id": 2, "patient": {"street": "x", "phone": "1"}},
+        {"messages": [{"tool": 1}]},
+    ]
+    write_jsonl(tmp_path / "raw.jsonl", raw)
+    with pytest.raises(ChangeRefused) as refused:
+        mask(policy, tmp_path / "raw.jsonl", tmp_path / "masked.jsonl")
+
+    text = str(refused.value)
+    assert all(f": {name}: the column has no rule" in text for name in ("sex", "patient.street", "messages[].tool"))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["policy.yaml", "raw.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("csv", "13800138000,Anna\nx,y\n"),
+        ("csv", "id,13800138000\n1,2\n"),
+        ("csv", "id,id13800138000\n1,2\n"),
+        ("csv", "id,birth\n1,Anna 13800138000\n"),
+        ("csv", 'id,notes\n1,"13800138000\n'),
+        ("csv", "id,notes\n1,2,13800138000\n"),
+        ("csv", "id,13800138000,13800138000\n1,2,3\n"),
+        ("jsonl", '{"13800138000": 1}\n'),
+        ("jsonl", '{"id": 1, "patient": {"anna@example.com": 1}}\n'),
+        ("jsonl", '{"id": 1, "patient": {"anna@example.com": null}}\n'),
+        ("jsonl", '{"id": 1, "id13800138000": []}\n'),
+        ("jsonl", '{"id": 1, "13800138000": 1, "13800138000": 2}\n'),
+        ("jsonl", '{"id": 13800138000\n'),
+        ("jsonl", '["13800138000"]\n'),
+        ("jsonl", '{"seen": "13800138000"}\n'),
+        ("jsonl", '{"id": 1, "seen": "13800138000"}\n'),
+        ("jsonl", '{"id": 1, "notes": {"13800138000": 1}}\n'),
+        ("jsonl", '{"id": 1, "ward": ["13800138000"]}\n'),
+    ],
+)
+def test_a_refusal_quotes_no_value_and_no_key_that_is_one(
+    policy: Path, tmp_path: Path, form: str, content: str
+) -> None:
+    (tmp_path / f"raw.{form}").write_text(content)
+    with pytest.raises(ChangeRefused) as refused:
+        mask(policy, tmp_path / f"raw.{form}", tmp_path / f"masked.{form}")
+
+    text = "".join(f"{each}" for each in refused.value.diagnostics)
+    assert "13800138000" not in text and "nna" not in text
+    assert not (tmp_path / f"masked.{form}").exists()
+
+
+@pytest.mark.parametrize("name", ["raw.npy", "raw.npz", "raw.pkl", "raw.pt"])
+def test_files_that_may_hold_python_objects_are_refused(policy: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x80\x04")
+    with pytest.raises(ChangeRefused, match="may hold Python objects, and reading them runs code"):
+        mask(policy, tmp_path / name, tmp_path / "masked.csv")
+
+
+def test_a_file_name_with_an_identifier_is_refused_without_it(policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/patient_110101199003078515.csv").write_text("id\n1\n")
+    with pytest.raises(ChangeRefused, match="file 1 of 1: its name has an identifier") as refused:
+        mask(policy, tmp_path / "raw", tmp_path / "masked")
+    assert "110101" not in str(refused.value)
+
+
+def test_small_groups_are_refused_with_their_numbers_alone(policy: Path, tmp_path: Path) -> None:
+    quasi = "quasi_identifiers: {columns: [birth, ward], k: 3, sensitive: notes, l: 2}\n"
+    policy.write_text(POLICY + quasi)
+    raw = [{"id": index, "birth": "1961-01-01", "ward": "A", "notes": "same"} for index in range(4)]
+    write_csv(tmp_path / "raw.csv", [*raw, {"id": 9, "birth": "1977-01-01", "ward": "Secret", "notes": "x"}])
+    with pytest.raises(ChangeRefused) as refused:
+        mask(policy, tmp_path / "raw.csv", tmp_path / "masked.csv")
+
+    text = str(refused.value)
+    assert "1 record of 1 group share their quasi-identifiers with too few others" in text
+    assert "2 groups have too few different sensitive values" in text
+    assert "Secret" not in text and "1970" not in text and not (tmp_path / "masked.csv").exists()
+
+
+def test_a_kept_column_that_looks_like_an_identifier_is_listed(policy: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "raw.csv", [{"id": index, "ward": f"w{index}"} for index in range(200)])
+    report = mask(policy, tmp_path / "raw.csv", tmp_path / "masked.csv")
+
+    assert [each["name"] for each in report["columns"] if each["looks_like_identifier"]] == ["ward"]
+
+
+def test_foreign_data_at_the_target_stay(policy: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "raw.csv", [{"id": 1}])
+    (tmp_path / "other.csv").write_text("mine")
+    with pytest.raises(ChangeRefused, match="it exists already"):
+        mask(policy, tmp_path / "raw.csv", tmp_path / "other.csv")
+    with pytest.raises(ChangeRefused, match="the target is the source"):
+        mask(policy, tmp_path / "raw.csv", tmp_path / "raw.csv")
+    mask(policy, tmp_path / "raw.csv", tmp_path / "masked.csv")
+    mask(policy, tmp_path / "raw.csv", tmp_path / "masked.csv")
+    for _ in range(2):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        write_csv(tmp_path / "raw/a.csv", [{"id": 1}])
+        mask(policy, tmp_path / "raw", tmp_path / "masked")
+    hidden = [each.name for each in tmp_path.iterdir() if each.name.startswith(".")]
+    assert (tmp_path / "other.csv").read_text() == "mine" and hidden == []
+
+
+ENDLESS = """
+import sys
+from pathlib import Path
+from rackwright.masking.policy import load_policy
+from rackwright.masking.run import Masking
+Masking(load_policy(Path(sys.argv[1])), "", "k" * 40).run("-", Path(sys.argv[2]), "jsonl")
+"""
+
+
+def test_a_killed_masking_leaves_nothing_that_looks_whole(policy: Path, tmp_path: Path) -> None:
+    """The pipe is never closed: the program waits in the middle of its work, and is killed there."""
+    target = tmp_path / "masked.jsonl"
+    argv = [sys.executable, "-c", ENDLESS, str(policy), str(target)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, cwd=ROOT)
+    assert process.stdin is not None
+    line = json.dumps({"id": 1, "notes": "电话13800138000"}).encode() + b"\n"
+    while not [each for each in tmp_path.iterdir() if each.name.startswith(".masked") and each.stat().st_size]:
+        process.stdin.write(line * 1000)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdin.close()
+
+    assert not target.exists() and not (tmp_path / "masked.jsonl.masking.json").exists()
