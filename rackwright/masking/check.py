@@ -1,5 +1,6 @@
 """The check of masked data against their policy, without the key."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from typing_extensions import TypedDict
 from rackwright.errors import quantity
 from rackwright.foreign import InvalidData, parse_object, read_file
 from rackwright.masking import generalise, pseudonyms
-from rackwright.masking.anonymity import AnonymityData, Groups, is_anonymous
+from rackwright.masking.anonymity import AnonymityData, Groups
 from rackwright.masking.findings import UNNAMED, ColumnNames, Findings
 from rackwright.masking.formats import Format, Unreadable, open_reader, unreadable_error
 from rackwright.masking.parquet_format import metadata_leaks
@@ -119,10 +120,8 @@ def check_data(
         found.append(_finding("file", "further columns have no rule", checker.findings.further, source))
     found += [finding for each in sources for finding in _metadata(each)]
     anonymity = groups.result() if groups else None
-    if anonymity and not is_anonymous(anonymity):
-        problem = f"the smallest of {quantity(anonymity['groups'], 'group')} has {anonymity['smallest']}"
-        count = anonymity["small_groups"] + anonymity["uniform_groups"]
-        found.append(_finding("quasi_identifiers", f"{problem}, or too few sensitive values", count, source))
+    if anonymity:
+        found += [_finding("quasi_identifiers", problem, count, source) for problem, count in _small(anonymity)]
     if source != STDIN:
         found += [_finding("report", problem, 1, source) for problem in report_problems(policy, Path(source), records)]
     return {"policy": policy.policy, "records": sum(records.values()), "findings": found, "anonymity": anonymity}
@@ -170,6 +169,14 @@ def _metadata(source: Source) -> list[CheckFinding]:
         return []
     with source.open() as file:
         return [_finding("file", f"Parquet has {sort}", 1, source.name) for sort in metadata_leaks(file)]
+
+
+def _small(data: AnonymityData) -> Iterator[tuple[str, int]]:
+    """Yield the problems of groups that are too small or too uniform, with their number."""
+    if count := data["small_groups"]:
+        yield f"groups have fewer than {data['k']} records; the smallest has {data['smallest']}", count
+    if count := data["uniform_groups"]:
+        yield f"groups have fewer than {data['l']} different sensitive values", count
 
 
 def _finding(column: str, problem: str, count: int, place: str) -> CheckFinding:

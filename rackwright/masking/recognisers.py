@@ -2,6 +2,7 @@
 
 import re
 import string
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ _PHONES = (
 PHONE_DIGITS = range(8, 17)
 _NUMBER = re.compile(r"[0-9]+(?:[ ./-]{1,3}[0-9]+)*")
 """Groups of digits with signs between them."""
+WORD_MAX = 64
+"""Letters beside an identifier that are looked at; a longer word without a digit is a label too."""
 NUMBER_DIGITS = range(8, 20)
 """Digits of the numbers that a check digit decides about."""
 _CARD = re.compile(
@@ -51,6 +54,9 @@ _PROTECTED = re.compile(
     r"(?:[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?(?![0-9-])"
 )
 """UUIDs and times of ISO 8601, in which digits are no identifiers."""
+_AREA = re.compile(r"[0-9+(][0-9 ()./+-]{6,}")
+"""Digits and the signs between them, which are looked at more closely."""
+_AT = re.compile(r"@|[\[(](?:at|AT)[\])]")
 _WORTH = re.compile(r"[0-9@]|[\[(](?:at|AT)[\])]")
 """Signs without which a text has no identifier."""
 _CAPITALS = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
@@ -100,29 +106,30 @@ class Recogniser:
         found = [hit for hit in self._raw(text, text.translate(_CAPITALS)) if stands_alone(text, hit.start, hit.end)]
         protected = [match.span() for match in _PROTECTED.finditer(text)] if found else []
         for hit in found:
-            if not any(start <= hit.start and hit.end <= end for start, end in protected):
+            place = bisect_right(protected, (hit.start, len(text))) - 1
+            if place < 0 or hit.end > protected[place][1]:
                 yield hit
 
     def _raw(self, text: str, capitals: str) -> Iterator[Hit]:
-        for match in _EMAIL.finditer(text):
-            yield _hit(match, "email", match[0].lower())
+        if _AT.search(text):
+            for match in _EMAIL.finditer(text):
+                yield _hit(match, "email", match[0].lower())
         for match in _IBAN.finditer(capitals):
             yield from _iban(match)
         for start, end, country in self._national.of_shapes(capitals):
             yield Hit(start, end, f"id_{country.lower()}", _compact(capitals[start:end]), PRIORITY.index("national"))
-        yield from self._numbers(text)
         yield from _addresses(text)
         for name, pattern in self._records:
             for match in pattern.finditer(text):
                 yield Hit(*match.span(), name, _compact(match[0].upper()), PRIORITY.index("record"))
-        for pattern in _PHONES:
-            for match in pattern.finditer(text):
-                if len(digits := _compact(match[0])) in PHONE_DIGITS:
-                    yield _hit(match, "phone", digits.removeprefix("00").removeprefix("86"))
+        for area in _AREA.finditer(text):
+            if sum(map(str.isdigit, area[0])) >= NUMBER_DIGITS.start:
+                yield from self._numbers(text, *area.span())
+                yield from _phones(text, *area.span())
 
-    def _numbers(self, text: str) -> Iterator[Hit]:
+    def _numbers(self, text: str, start: int, end: int) -> Iterator[Hit]:
         """Yield each valid number of digits alone: of a group of digits, or of several with signs between them."""
-        for match in _NUMBER.finditer(text):
+        for match in _NUMBER.finditer(text, start, end):
             groups = [(each.start(), each.end()) for each in re.finditer("[0-9]+", match[0])]
             if len(groups) == 2 and match[0][groups[0][1]] == ".":
                 continue  # a number with decimals
@@ -147,15 +154,20 @@ def stands_alone(text: str, start: int, end: int) -> bool:
 
     A word of letters alone before a digit, as in ``tel13800138000``, is a label. A Chinese character is no letter here.
     """
-    before, after = start, end
-    while before and text[before - 1].isascii() and text[before - 1].isalnum():
-        before -= 1
-    while after < len(text) and text[after].isascii() and text[after].isalnum():
-        after += 1
-    left, right = text[before:start], text[end:after]
-    if any(each.isdigit() for each in left + right):
+    left, right = _neighbours(text, start - 1, -1), _neighbours(text, end, 1)
+    if "digit" in (left, right):
         return False
     return not (left and not text[start].isdigit()) and not (right and not text[end - 1].isdigit())
+
+
+def _neighbours(text: str, place: int, step: int) -> str:
+    """Return ``digit`` if the word from *place* on has one, ``letter`` if it has letters alone, or nothing."""
+    first = place
+    while 0 <= place < len(text) and text[place].isascii() and text[place].isalnum() and abs(place - first) < WORD_MAX:
+        if text[place].isdigit():
+            return "digit"
+        place += step
+    return "letter" if place != first else ""
 
 
 def _separate(candidates: Iterator[Hit]) -> list[Hit]:
@@ -192,8 +204,16 @@ def _addresses(text: str) -> Iterator[Hit]:
         for match in _IPV6.finditer(text):
             if any(map(str.isdigit, match[0])) and _is_ipv6(match[0]):
                 yield _hit(match, "ip", match[0].lower())
-    for match in _MAC.finditer(text):
-        yield _hit(match, "mac", _compact(match[0]).lower())
+    if max(text.count(":"), text.count("-")) >= 5 or text.count(".") >= 2:
+        for match in _MAC.finditer(text):
+            yield _hit(match, "mac", _compact(match[0]).lower())
+
+
+def _phones(text: str, start: int, end: int) -> Iterator[Hit]:
+    for pattern in _PHONES:
+        for match in pattern.finditer(text, start, end):
+            if len(digits := _compact(match[0])) in PHONE_DIGITS:
+                yield _hit(match, "phone", digits.removeprefix("00").removeprefix("86"))
 
 
 def _is_ipv6(text: str) -> bool:
