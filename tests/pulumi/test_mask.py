@@ -45,3 +45,15 @@ def test_a_stack_without_the_key_is_refused_with_the_command_that_sets_it(tmp_pa
 
     assert done.returncode == 2 and "secret masking_key: the stack lab has no value of it" in done.stderr
     assert "Run `rackwright secret set lab masking_key --generate`" in done.stderr
+
+
+def test_the_letters_of_the_hospital_are_masked_as_its_tutorial_pastes(tmp_path: Path) -> None:
+    page = (ROOT / "docs/tutorials/a-hospital.md").read_text()
+    section = re.sub(r"(?s)^.*\n(## Mask the letters\n.*?)\n## .*$", r"\1", page)
+    assert paste(tmp_path, "rackwright init rack --example hospital").returncode == 0
+    done = paste(tmp_path / "rack", "set -e\n" + "".join(blocks(section)))
+
+    assert done.returncode == 0, done.stderr
+    for line in outputs(section):
+        assert line in done.stdout
+    assert not re.search("Anna|MRN|1234567", (tmp_path / "rack/letters.jsonl").read_text())
