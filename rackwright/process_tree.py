@@ -255,7 +255,6 @@ def main(life: str, stages: str, *argv: str) -> NoReturn:
         for scope, number, seconds in (each.split(":") for each in stages.split(","))
     ]
     with scratch.directory() as temporary:
-        temporary.chmod(0o711)  # as far as others may pass /tmp: a program may run in a user namespace
         os.environ["TMPDIR"] = str(temporary)
         status = _Guard(life, ending).run(argv)
     if os.WIFSIGNALED(status):

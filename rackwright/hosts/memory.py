@@ -11,7 +11,6 @@ from rackwright.errors import Diagnostic, SetupError
 PLACES = (Path("/dev/shm"), Path("/run"))
 """Mount points for private data, never on a disk."""
 TYPES = {"tmpfs", "ramfs"}
-PREFIX = "rackwright-private-"
 
 
 def in_memory(path: Path) -> bool:
@@ -36,5 +35,5 @@ def private() -> Iterator[Path]:
         problem = f"neither {' nor '.join(map(str, PLACES))} is writable"
         note = "private data is written to memory alone"
         raise SetupError(Diagnostic("this computer", problem, help="Mount a tmpfs at /dev/shm", note=note))
-    with scratch.directory(memory, PREFIX) as directory:
+    with scratch.directory(memory) as directory:
         yield directory

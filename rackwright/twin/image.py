@@ -99,8 +99,12 @@ class ImageBuilder:
         started = time.monotonic()
         # INITRD=No: the kernel package would build an initrd for minutes, and the guest has a smaller one.
         environment = os.environ | {"INITRD": "No", "LC_ALL": "C.UTF-8"}
+        # the user namespace of mmdebstrap has other accounts, which cannot pass the directory that the guard sets
+        command_line = ["env", f"TMPDIR={self.directory}", *argv]
         with self.log.open("a") as log:
-            process = process_tree.start(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            process = process_tree.start(
+                command_line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )  # fmt: skip
         while True:
             try:
                 status = process.wait(timeout=10)
@@ -132,7 +136,7 @@ def prepare(os_name: str, backend: str, build: Callable[[ImageBuilder, Path], No
             progress(f"twin image: building {os_name} ({backend}) from its packages, 1 to 3 minutes; log: {log}")
             with (
                 replace_directory(image) as half_made,
-                scratch.directory() as work,
+                scratch.directory(passable=os.getuid() != 0) as work,
             ):
                 builder = ImageBuilder(os_name, work, log, progress)
                 builder.run(["cp", "-R", str(_GUEST), str(builder.guest)])

@@ -5,7 +5,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rackwright import scratch
 from rackwright.errors import Diagnostic, SetupError
+
+SOCKETS = Path("/tmp")
+"""Directory with that of this user's sockets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +150,11 @@ def runtime_base() -> Path:
     """Return this user's directory for sockets, and make it if it is missing.
 
     Raises:
-        SetupError: The directory belongs to another user, who could then listen in.
+        SetupError: Another account could listen in: the directory is not one of this account alone.
     """
-    base = Path(f"/tmp/rackwright-{os.getuid()}")
-    base.mkdir(mode=0o700, exist_ok=True)
-    if base.is_symlink() or base.stat().st_uid != os.getuid():
-        raise SetupError(
-            Diagnostic(
-                str(base),
-                "the directory of the twin's sockets belongs to another user",
-                "a directory of this user",
-                "Find out who created it, and remove it",
-            )
-        )
-    return base
+    try:
+        return scratch.own_directory(SOCKETS)
+    except scratch.NotOwn as error:
+        problem = f"the directory of the twin's sockets is not private: {error}"
+        help = "Find out who created it, and remove it"
+        raise SetupError(Diagnostic("this computer", problem, help=help)) from None

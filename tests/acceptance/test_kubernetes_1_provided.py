@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from rackwright import scratch
 from rackwright.endpoints.kubernetes_facts import NODES, OBJECTS
 from rackwright.schema.cluster import Team
 from rackwright.schema.units import Size
@@ -117,12 +118,13 @@ def _objects(api: ApiServer) -> list[tuple[str, str]]:
 
 def _need_access_by_token(lab: Lab) -> None:
     """Require that a command has the rights of the token, and no file of it stays."""
-    kept = {*Path(tempfile.gettempdir()).glob("rackwright-*")}
+    temporary = scratch.own_directory(Path(tempfile.gettempdir()))
+    kept = {*temporary.iterdir()}
     names = lab.rackwright("cluster", "exec", STACK, "--", "kubectl", "get", "nodes", "--output=name", status=0).stdout
     need(names.split() == [f"node/{name}" for name in sorted(NODES_DECLARED)], f"kubectl printed {names!r}")
     denied = lab.rackwright("cluster", "exec", STACK, "--", "kubectl", "delete", "node", "gpu-21")
     need(denied.returncode == 1 and "Forbidden" in denied.stderr, f"kubectl ended with {denied.returncode}")
-    left = {*Path(tempfile.gettempdir()).glob("rackwright-*")} - kept
+    left = {*temporary.iterdir()} - kept
     need(not [path for path in left if (path / "kubeconfig").exists()], f"kubeconfigs are left in {sorted(left)}")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from rackwright.hosts import memory
 from rackwright.hosts.memory import in_memory, private
-from rackwright.scratch import leave_nothing
+from rackwright.scratch import leave_nothing, own_directory
 
 HOLD = """
 import os, sys
@@ -43,16 +43,16 @@ def test_a_private_directory_belongs_to_one_account_and_is_removed(place: Path) 
     with private() as directory:
         (directory / "secret").touch()
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        assert directory.parent == place
+        assert directory.parent == own_directory(place)
 
-    assert list(place.iterdir()) == []
+    assert list(own_directory(place).iterdir()) == []
 
 
 def test_who_ends_in_the_middle_of_it_leaves_nothing(place: Path) -> None:
     with private() as directory:
         (directory / "secret").touch()
         leave_nothing()
-        assert list(place.iterdir()) == []
+        assert list(own_directory(place).iterdir()) == []
 
 
 def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(place: Path) -> None:
@@ -67,16 +67,16 @@ def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(
     assert (left / "secret").exists()
 
     with private() as directory:
-        assert set(place.iterdir()) == {used, directory}
+        assert set(own_directory(place).iterdir()) == {used, directory}
 
     holders[1].communicate("")
-    assert list(place.iterdir()) == []
+    assert list(own_directory(place).iterdir()) == []
 
 
 def test_a_planted_link_is_not_followed(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "kept").touch()
-    (place / f"{memory.PREFIX}x").symlink_to(elsewhere)
+    (own_directory(place) / "scratch-x").symlink_to(elsewhere)
 
     with private():
         pass

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rackwright import process_tree
+from rackwright import process_tree, scratch
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.toolchain.apt import SUITES, mirrors, network_settings
 from rackwright.toolchain.kubernetes import pins
@@ -98,8 +98,8 @@ def require() -> None:
 def write(package: Package, into: Path) -> Path:
     """Write *package* into the directory *into*, and return its path."""
     target = into / f"{package.name}_{package.version}_amd64.deb"
-    with tempfile.TemporaryDirectory(dir=into) as scratch:
-        root = Path(scratch) / "root"
+    with tempfile.TemporaryDirectory(dir=into) as unpacked:
+        root = Path(unpacked) / "root"
         for path, program in package.programs.items():
             _copy(program, root / path, 0o755)
         for path, file in package.files.items():
@@ -118,13 +118,15 @@ def write(package: Package, into: Path) -> Path:
 
 def debian_layer(into: Path, names: tuple[str, ...]) -> Path:
     """Return an archive in *into* with the Debian packages *names* and what they need, unpacked and not configured."""
-    target, suite = into / "layer.tar", SUITES[_LAYER_OF]
+    target, suite, is_root = into / "layer.tar", SUITES[_LAYER_OF], os.getuid() == 0
     argv = [
-        "mmdebstrap", f"--mode={'root' if os.getuid() == 0 else 'unshare'}", "--variant=extract",
+        "mmdebstrap", f"--mode={'root' if is_root else 'unshare'}", "--variant=extract",
         f"--include={','.join(names)}", *(f"--aptopt={line}" for line in network_settings()),
         suite, str(target), *mirrors(suite),
     ]  # fmt: skip
-    _run(argv, {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "LC_ALL": "C.UTF-8"})
+    with scratch.directory(passable=not is_root) as temporary:  # as for images of the twin
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "LC_ALL": "C.UTF-8"}
+        _run(argv, environment, ("env", f"TMPDIR={temporary}"))
     return target
 
 
@@ -146,8 +148,8 @@ def _copy(source: Path, target: Path, mode: int) -> None:
     target.chmod(mode)
 
 
-def _run(argv: list[str], environment: Mapping[str, str]) -> None:
-    done = process_tree.run(argv, env=environment)
+def _run(argv: list[str], environment: Mapping[str, str], starter: tuple[str, ...] = ()) -> None:
+    done = process_tree.run([*starter, *argv], env=environment)
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
         raise SetupError(

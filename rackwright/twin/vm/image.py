@@ -43,10 +43,11 @@ def _build(builder: ImageBuilder, target: Path) -> None:
     tar = builder.directory / "root.tar"
     builder.bootstrap(tar, "vm")
 
-    builder.run(["chmod", "-R", "a+rX", str(builder.directory)])  # the root of the user namespace reads it
     unpacked = builder.directory / "unpacked"
     unpacked.mkdir()
-    unpacked.chmod(0o777)  # and unpacks here
+    if not is_root:
+        builder.run(["chmod", "-R", "a+rX", str(builder.directory)])  # the root of the user namespace reads it
+        unpacked.chmod(0o777)  # and unpacks here
     helper = [] if is_root else ["mmdebstrap", "--unshare-helper"]
     assemble = shlex.join([*helper, "sh", str(builder.guest / "vm" / "assemble.sh"), str(tar), str(unpacked)])
     builder.run(f"{assemble} | {shlex.join(['tar', '-x', '-S', '--no-same-owner', '-C', str(target)])}")
