@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -20,6 +21,9 @@ ROLE = "object_store"
 """The role of the hosts that run an object store."""
 RESTORE_TEST = ".rackwright/restore-test.json"
 """Key of the object with the result of the last restore test of a bucket."""
+INTERNAL_PARTS = ("*.versions", ".uploads")
+"""Parts of a key in which a store keeps its own files, as globs. SeaweedFS 4.48 has the versions of KEY as
+``KEY.versions/v_ID`` and the parts of an upload as ``.uploads/ID``, and answers requests for them as for objects."""
 SECRET_KEY_SHORTEST = 16
 """Minimum length of a secret key: a shorter one can be guessed from the signature of a request."""
 LIFECYCLE_RULES: Mapping[str, tuple[str, str, str]] = {
@@ -41,6 +45,11 @@ def _bucket_name(name: str) -> str:
         expected = "a bucket's name has 3 to 63 small letters, digits and inner hyphens"
         raise Problem(f"got the name {name!r}", expected, "Give it another name", source=RULES)
     return name
+
+
+def is_internal(key: str) -> bool:
+    """Return whether *key* may name one of the store's own files."""
+    return any(fnmatchcase(part, glob) for part in key.split("/") for glob in INTERNAL_PARTS)
 
 
 def is_loopback(url: str) -> bool:

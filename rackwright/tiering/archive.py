@@ -49,6 +49,10 @@ def plan(bucket: Bucket, name: str, directory: Directory) -> MovePlan:
     if not sources:
         raise ChangeRefused(Diagnostic(str(directory), "the directory has no file", help="Name another directory"))
     made = Manifest(name=name, files=tuple(source.file for source in sources))
+    if internal := [*manifests.internal_paths(made)]:
+        problem = f"{quantity(len(internal), 'path')} may name a file of the store itself, the first is {internal[0]}"
+        help = "Rename the folder or the file, or give the archive another --name"
+        raise ChangeRefused(Diagnostic(str(directory), problem, manifests.PATHS_EXPECTED, help))
     if (size := len(made.render())) > manifests.BYTES_MAX:
         problem = f"the list of its {len(sources)} files would have {format_size(size)}"
         expected = f"at most {format_size(manifests.BYTES_MAX)}"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rackwright.errors import ChangeRefused, Diagnostic, UserError
 from rackwright.foreign import parse_object
+from rackwright.schema.object_store import INTERNAL_PARTS, is_internal
 
 FORMAT = 1
 NAME_MAX, PATH_MAX = 255, 4096
@@ -22,6 +23,9 @@ ITEMS_MAX = 5 * (BYTES_MAX // 150)
 """Maximum number of values in a manifest: a file has five, and takes 150 bytes at least."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """The form of an archive's name, the first part of its objects' keys."""
+
+
+PATHS_EXPECTED = f"no file or folder named {' or '.join(INTERNAL_PARTS)}: stores keep files of their own there"
 
 
 class ArchiveDamaged(UserError):
@@ -117,7 +121,16 @@ def parse(content: bytes, where: str) -> Manifest:
         raise ChangeRefused(
             Diagnostic(where, problem, f"format {FORMAT}", "Use the version of rackwright that wrote it")
         )
+    if internal := next(internal_paths(manifest), None):
+        help = "Restore it with the version of rackwright that wrote it, and move it again with another path"
+        raise ArchiveDamaged(Diagnostic(where, f"the archive has the path {internal}", PATHS_EXPECTED, help))
     return manifest
+
+
+def internal_paths(manifest: Manifest) -> Iterator[str]:
+    """Yield the paths of *manifest* whose keys may name files of a store itself, the archive's name before them."""
+    paths = (f"{manifest.name}/{file.path}" for file in manifest.files)
+    return (path for path in paths if is_internal(path))
 
 
 def damage(where: str, problem: str) -> ArchiveDamaged:

@@ -112,6 +112,53 @@ def test_an_account_that_writes_cannot_write_what_rackwright_trusts(buckets, ser
     assert code(server, "rackwright", "put_object", **where, Body=b"x") == ""
 
 
+def test_no_account_writes_files_of_the_store_itself(buckets, server):
+    """Neither as a whole, nor in parts, nor as a copy of another object."""
+    buckets.create(inputs("models-10", retention=None))
+    own = {"Bucket": "models-10", "Key": "own"}
+    assert code(server, "trainer", "put_object", **own, Body=b"x") == ""
+
+    for key in (
+        *("m.versions", "m.versions/v_1", "m.versions//v_1", ".versions/v_1", "a/.versions/v_1"),
+        *(".uploads", ".uploads/1/2", "/.uploads/1/2", "a/.uploads/1/2"),
+    ):
+        where = {**own, "Key": key}
+        assert code(server, "trainer", "put_object", **where, Body=b"x") == "AccessDenied", key
+        assert code(server, "trainer", "create_multipart_upload", **where) == "AccessDenied", key
+        assert code(server, "trainer", "copy_object", **where, CopySource=own) == "AccessDenied", key
+
+
+def test_versions_are_read_by_their_right_alone_and_stay_after_a_suspension(buckets, server):
+    """SeaweedFS has a version of KEY as the object ``KEY.versions/v_ID`` as well, and lists that directory."""
+    buckets.create(inputs("models-11", retention=None))
+    client, trainer, at = server.client(), server.client("trainer"), {"Bucket": "models-11"}
+    key = {**at, "Key": "a/canary.json"}
+    earlier = client.put_object(**key, Body=b"earlier")["VersionId"]
+    current = client.put_object(**key, Body=b"current")["VersionId"]
+    file = {**at, "Key": f"{key['Key']}.versions/v_{earlier}"}
+
+    for account in ("trainer", "auditor", "serving"):
+        assert code(server, account, "get_object", **file) == "AccessDenied"
+        assert code(server, account, "head_object", **file) == "403"
+    assert code(server, "serving", "get_object", **key, VersionId=earlier) == "AccessDenied"
+    assert server.client("auditor").get_object(**key, VersionId=earlier)["Body"].read() == b"earlier"
+    assert code(server, "trainer", "copy_object", **at, Key="own", CopySource=file) == "AccessDenied"
+    upload = trainer.create_multipart_upload(**at, Key="parts")["UploadId"]
+    part = {**at, "Key": "parts", "UploadId": upload, "PartNumber": 1}
+    assert code(server, "trainer", "upload_part_copy", **part, CopySource=file) == "AccessDenied"
+    etag = trainer.upload_part(**part, Body=b"part")["ETag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    trainer.complete_multipart_upload(**at, Key="parts", UploadId=upload, MultipartUpload=parts)
+    assert server.client("serving").get_object(**at, Key="parts")["Body"].read() == b"part"
+
+    client.put_bucket_versioning(**at, VersioningConfiguration={"Status": "Suspended"})
+    for version in (earlier, current):
+        forged = {**at, "Key": f"{key['Key']}.versions/v_{version}", "Body": b"forged"}
+        assert code(server, "trainer", "put_object", **forged) == "AccessDenied"
+    assert client.get_object(**key)["Body"].read() == b"current"
+    assert client.get_object(**key, VersionId=earlier)["Body"].read() == b"earlier"
+
+
 def test_settings_changed_by_hand_are_found_and_mended(buckets, server):
     state, client = buckets.create(inputs("models-3", retention=None)), server.client()
     client.put_bucket_versioning(Bucket="models-3", VersioningConfiguration={"Status": "Suspended"})

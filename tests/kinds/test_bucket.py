@@ -2,7 +2,8 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, get_args
 
 import pytest
 
@@ -13,9 +14,10 @@ from rackwright.core.contract import Call, Plan
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.kinds.bucket import BucketKind
-from rackwright.kinds.bucket.policy import document
+from rackwright.kinds.bucket.policy import ON_OBJECTS, TRUSTED_KEYS, document
 from rackwright.kinds.bucket.spec import BucketSpec
 from rackwright.schema import Bucket
+from rackwright.schema.object_store import Right, is_internal
 from tests.support.recorded_hosts import AT_ENDPOINTS, STACK, STORED, recorded
 
 KIND = BucketKind()
@@ -91,10 +93,31 @@ def test_rights_that_are_no_longer_declared_are_withdrawn(raw):
 def test_no_right_covers_deletion(raw):
     raw["s3"]["buckets"]["models"]["policy"] = []
     [step] = planned(raw).steps
-    actions = {action for each in json.loads(step.parameters["Policy"])["Statement"] for action in each["Action"]}
+    statements = json.loads(step.parameters["Policy"])["Statement"]
+    actions = {action for each in statements if each["Effect"] == "Allow" for action in each["Action"]}
 
     assert "s3:PutObject" in actions
     assert not [action for action in actions if "Delete" in action or "Bypass" in action or "*" in action]
+
+
+@pytest.mark.parametrize("right", get_args(Right))
+def test_every_right_leaves_out_the_files_of_the_store_itself(right):
+    spec = SPEC.model_copy(update={"declared": Bucket(store="archive", access={"any": right})})
+    denied = {
+        (action, resource.removeprefix("arn:aws:s3:::models/"))
+        for each in document(spec)["Statement"]
+        if each["Effect"] == "Deny"
+        for action in each["Action"]
+        for resource in each["Resource"]
+    }
+    of_objects = {action for actions in ON_OBJECTS.values() for action in actions if action.endswith("Object")}
+
+    for key in ("m.versions", "a/m.versions/v_1", ".versions/v_1", ".uploads", ".uploads/1", "/.uploads/1"):
+        assert is_internal(key)
+        assert of_objects <= {action for action, pattern in denied if fnmatchcase(key, pattern)}
+    for key in ("m.versions.json", "versions/m", "uploads/m", "m.uploads/1", ".rackwright/restore-test.json"):
+        assert not is_internal(key)
+        assert not [pattern for _, pattern in denied if pattern not in TRUSTED_KEYS and fnmatchcase(key, pattern)]
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,16 @@ def test_an_unknown_archive_is_refused_with_the_names_that_exist(bucket, directo
         archive.load_manifest(bucket, "model-2")
 
 
+def test_names_of_the_stores_own_files_are_refused(bucket, directory):
+    with pytest.raises(ChangeRefused, match=r"4 paths may name .* the first is model\.versions/"):
+        archive.plan(bucket, "model.versions", LocalDirectory(directory))
+    (directory / "a.versions").mkdir()
+    (directory / "a.versions/v_1").write_bytes(b"a")
+
+    with pytest.raises(ChangeRefused, match=r"1 path may name .* the first is model-1/a\.versions/v_1"):
+        archive.plan(bucket, "model-1", LocalDirectory(directory))
+
+
 def test_a_directory_with_links_is_refused_with_each_of_them(tmp_path):
     (tmp_path / "file").write_text("1")
     (tmp_path / "one").symlink_to("file")

@@ -34,6 +34,14 @@ def test_a_path_out_of_the_directory_is_no_manifest(path):
         manifest.parse(content, "s3://models/model-1")
 
 
+@pytest.mark.parametrize("path", ["m.versions/v_1", "a/.versions/b", ".uploads/1", "a/m.versions"])
+def test_an_archive_with_files_of_the_store_itself_is_not_read(path):
+    made = Manifest(name="model-1", files=(FILE.model_copy(update={"path": path}),))
+
+    with pytest.raises(ArchiveDamaged, match=f"the archive has the path model-1/{path}"):
+        manifest.parse(made.render(), "s3://models/model-1")
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000])
 def test_other_objects_are_no_manifests(content):
     with pytest.raises(ArchiveDamaged):

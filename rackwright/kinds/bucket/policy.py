@@ -1,10 +1,10 @@
 """The policy of a bucket, from the rights that the fleet declares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rackwright.kinds.bucket.spec import BucketSpec
-from rackwright.schema.object_store import RESTORE_TEST, Right
+from rackwright.schema.object_store import INTERNAL_PARTS, RESTORE_TEST, Right
 
 _LIST = ("s3:ListBucket",)
 ON_BUCKET: Mapping[Right, tuple[str, ...]] = {
@@ -22,20 +22,35 @@ ON_OBJECTS: Mapping[Right, tuple[str, ...]] = {
 TRUSTED_KEYS = (RESTORE_TEST, "*/manifest.json", "*/canary.json")
 """Objects that rackwright trusts: the result of the restore test, and the manifests and canaries of archives. Only the
 account that manages the store writes them. A star covers slashes as well."""
+ON_INTERNAL_KEYS = ("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObject")
+"""Actions that no user may take on the store's own files: a version that is read or written as a file has no right of
+its own. Versity's gateway refuses a policy with an action that it does not know."""
 
 
 def document(spec: BucketSpec) -> dict[str, Any]:
     """Return the policy as a document of IAM; without statements if no user has a right."""
-    bucket, statements = f"arn:aws:s3:::{spec.name}", []
+    bucket, statements, users = f"arn:aws:s3:::{spec.name}", [], []
     for user, right in sorted(spec.declared.access.items()):
         name = user if spec.policy_users == "access_key" else f"arn:aws:iam::{spec.account}:user/{user}"
-        principal = {"AWS": [name]}
+        users.append(name)
         for actions, resource in ((ON_BUCKET[right], bucket), (ON_OBJECTS[right], f"{bucket}/*")):
-            common = {"Effect": "Allow", "Principal": principal}
-            statements.append({**common, "Action": list(actions), "Resource": [resource]})
+            statements.append(_statement("Allow", [name], actions, [resource]))
         if right == "write":
-            resources = [f"{bucket}/{key}" for key in TRUSTED_KEYS]
-            statements.append(
-                {"Effect": "Deny", "Principal": principal, "Action": ["s3:PutObject"], "Resource": resources}
-            )
+            trusted = [f"{bucket}/{key}" for key in TRUSTED_KEYS]
+            statements.append(_statement("Deny", [name], ("s3:PutObject",), trusted))
+    if users:
+        internal = [f"{bucket}/{key}" for key in _internal_keys()]
+        statements.append(_statement("Deny", users, ON_INTERNAL_KEYS, internal))
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _internal_keys() -> Iterator[str]:
+    """Yield the patterns of keys that `is_internal` recognises; a star of a policy covers slashes as well."""
+    for part in INTERNAL_PARTS:
+        for key in (part,) if part.startswith("*") else (part, f"*/{part}"):
+            yield from (key, f"{key}/*")
+
+
+def _statement(effect: str, users: Sequence[str], actions: Sequence[str], resources: Sequence[str]) -> dict[str, Any]:
+    principal = {"AWS": [*users]}
+    return {"Effect": effect, "Principal": principal, "Action": [*actions], "Resource": [*resources]}
