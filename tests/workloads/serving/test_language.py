@@ -14,6 +14,7 @@ from workloads.serving.answers import HttpError
 from workloads.serving.keys import Key, Keys
 from workloads.serving.openai.body import read
 from workloads.serving.openai.requests import ChatRequest, CompletionRequest, TextRequest
+from workloads.serving.openai.schema import REPETITIONS
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HELLO = {"model": "held", "messages": [{"role": "user", "content": "Hello"}]}
@@ -167,6 +168,11 @@ def doubled(times: int) -> dict[str, Any]:
         ],
         ({"items": {"maxLength": 4000}, "maxItems": 97}, "more than 4096 together"),
         ({"properties": {"x": {"minItems": 4e3}, "y": {"minLength": 97}}}, "more than 4096 together"),
+        *[
+            ({"items": {keyword: number}}, "whole, and from 0 to 4096")
+            for number in ((1 << 63) + 50_000, (1 << 64) + 5, -(1 << 63), 10**39, 1e300, -1, 1.5, 4097)
+            for keyword in REPETITIONS
+        ],
     ],
 )
 def test_a_schema_whose_grammar_has_no_bound_is_refused(value: Any, reason: str) -> None:

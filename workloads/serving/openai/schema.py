@@ -74,11 +74,25 @@ def _check_keywords(schema: dict[str, Any]) -> int:
     a keyword: its value is an object then, and no text or number.
 
     Raises:
-        ValueError: *schema* has a regular expression. The time for each token has no bound with one such as
-            ``(a?|a?){300}``, and llama.cpp writes no other text in that time.
+        ValueError: *schema* has a regular expression, or a number of repetitions that has no meaning. The time for
+            each token has no bound with an expression such as ``(a?|a?){300}``, and llama.cpp writes no other text in
+            that time.
     """
     if isinstance(schema.get("pattern"), str):
         raise ValueError("the schema has the keyword pattern; remove it, and check the answer with it instead")
-    # bool is an int
-    values = (schema.get(name) for name in REPETITIONS)
-    return sum(abs(int(value)) for value in values if isinstance(value, int | float) and abs(value) < 1 << 63)
+    return sum(map(_repetitions, (schema.get(name) for name in REPETITIONS)))
+
+
+def _repetitions(value: object) -> int:
+    """Return the repetitions that *value* of a keyword asks for.
+
+    Raises:
+        ValueError: *value* is another number than these: llama.cpp keeps the low 32 bits of a larger one, and the
+            whole part of a broken one.
+    """
+    if not isinstance(value, int | float):
+        return 0
+    if not 0 <= value <= MOST_REPETITIONS or value != int(value):
+        names = ", ".join(REPETITIONS)
+        raise ValueError(f"each number at {names} in the schema is whole, and from 0 to {MOST_REPETITIONS}")
+    return int(value)
