@@ -72,7 +72,7 @@ def _rules(stack: Stack, resources: Sequence[DeclaredResource]) -> Iterator[Iter
 def _wrong_keys(stack: Stack, environment: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Yield an error for each private key of another certificate, if the values of both are known here.
 
-    A passphrase of *environment*, or the published one of twins, opens the values; others compare the commands that
+    A passphrase of *environment*, or the stack's published one, opens the values; others compare the commands that
     read all secrets.
     """
     source = settings_source(stack.name, stack.project)
@@ -83,8 +83,7 @@ def _wrong_keys(stack: Stack, environment: Mapping[str, str]) -> Iterator[Diagno
     own = None
     with contextlib.suppress(SetupError):  # commands that need the passphrase say so
         own = passphrase.read_passphrase(environment)
-    if own is None and stack.twin is not None:
-        own = secret.LAB_PASSPHRASE
+    own = stack.published_passphrase if own is None else own
     if own is not None:
         yield from key_pair_problems(stack, passphrase.open_secrets(source, sorted(names), own))
 

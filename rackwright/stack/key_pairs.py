@@ -16,7 +16,7 @@ class KeyPair:
     """A private key and its certificate in the declaration."""
 
     place: str
-    """Place of the key, such as ``hosts.service-01.roles.registry.key``."""
+    """Place of the key, such as ``hosts.HOST.roles.registry.key``."""
     key: str
     """Name of the secret with the key."""
     certificate: Any

@@ -162,6 +162,11 @@ class Stack:
         return self.project.resolve() / ".rackwright" / "mirrors" / self.fleet.fleet
 
     @property
+    def published_passphrase(self) -> str | None:
+        """The passphrase that opens the secrets of the stack for anybody; None for a rack."""
+        return None if self.twin is None else secret.LAB_PASSPHRASE
+
+    @property
     def unknown_secrets(self) -> frozenset[str]:
         """Declared secrets without a known value."""
         return _references(self.fleet) - self.repository.secrets.keys()
