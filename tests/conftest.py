@@ -1,5 +1,6 @@
 """Settings and the order of all tests, and the option --cpu-times."""
 
+import gc
 import json
 import os
 import resource
@@ -42,6 +43,17 @@ def checked_json_documents() -> Iterator[None]:
     end = json_documents.check_all()
     yield
     end()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while all tests are collected, and afterwards not among them: they live to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
