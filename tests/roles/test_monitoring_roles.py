@@ -12,9 +12,11 @@ import pytest
 import yaml
 from cryptography import x509
 
+from rackwright.fleet.render_alerts import alert_names, render, topics
 from rackwright.kinds.role.derived_certificates import derived_authority, derived_certificate, derived_key
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
+from rackwright.schema.alerts import Alerts
 from tests.support.expect import eventually
 from tests.support.monitoring import (
     KEY,
@@ -84,11 +86,10 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     directory = tmp_path_factory.mktemp("monitoring")
     webhook = Webhook()
     found = Monitored(directory, *(free_port() for _ in range(4)), webhook)
-    down = {"alert": "TargetDown", "expr": "up == 0", "labels": {"severity": "critical"}}
-    always = {"alert": "Heartbeat", "expr": "vector(1)", "labels": {"severity": "info"}}
+    jobs = ("proxy", "node", "gone")
+    rules = render({"gpu-01": jobs}, {"gpu-01": Alerts()}, dict.fromkeys(alert_names(), 0), {})
     targets = [
-        {"job": job, "instance": "gpu-01", "address": f"127.0.0.1:{found.proxy}", "path": f"/{job}"}
-        for job in ("node", "gone")
+        {"job": job, "instance": "gpu-01", "address": f"127.0.0.1:{found.proxy}", "path": f"/{job}"} for job in jobs
     ]
     address = f"http://127.0.0.1:{webhook.server_port}"
     secrets = {**SECRETS, "alerts_url": f"{address}/alerts", "heartbeat_url": f"{address}/heartbeat"}
@@ -101,7 +102,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
             alertmanager_port=found.alertmanager,
             scrape_seconds=1,
             targets=targets,
-            rules={"targets": [down, always]},
+            rules=rules,
         ),
     )
     write(
@@ -135,21 +136,36 @@ def test_metrics_come_through_the_proxy_with_the_labels_of_the_fleet(monitored: 
     [load] = monitored.query("node_load1")
 
     assert {"instance": "gpu-01", "job": "node"}.items() <= load["metric"].items()
-    eventually(lambda: len(monitored.query("up")) == 4, "all targets were read once")
+    eventually(lambda: len(monitored.query("up")) == 5, "all targets were read once")
     up = {each["metric"]["job"]: each["value"][1] for each in monitored.query("up")}
-    assert up == {"node": "1", "gone": "0", "prometheus": "1", "alertmanager": "1"}
+    assert up == {"proxy": "1", "node": "1", "gone": "0", "prometheus": "1", "alertmanager": "1"}
 
 
-def test_an_alert_and_the_heartbeat_reach_their_receivers(monitored: Monitored):
-    eventually(lambda: monitored.webhook.alerts("TargetDown"), "the alert")
+def test_prometheus_judges_every_rule(monitored: Monitored):
+    def health() -> dict[str, str]:
+        _, body = get(monitored.prometheus, "/api/v1/rules", client(monitored.directory))
+        return {rule["name"]: rule["health"] for group in json.loads(body)["data"]["groups"] for rule in group["rules"]}
+
+    eventually(lambda: {*health().values()} == {"ok"}, "each rule was judged")
+    assert {*alert_names()} - health().keys() == {rule["alert"] for rule in topics()["gpus"]}, "the host has no GPUs"
+
+
+def test_the_alert_of_a_stopped_exporter_and_the_heartbeat_reach_their_receivers(monitored: Monitored):
+    eventually(lambda: monitored.webhook.alerts("ExporterDown"), "the alert")
     eventually(lambda: monitored.webhook.alerts("Heartbeat"), "the heartbeat")
 
+    [alert] = {json.dumps(each["labels"], sort_keys=True) for each in monitored.webhook.alerts("ExporterDown")}
+    expected = {"alertname": "ExporterDown", "instance": "gpu-01", "job": "gone", "severity": "warning"}
+    assert expected.items() <= json.loads(alert).items()
+    summary = monitored.webhook.alerts("ExporterDown")[0]["annotations"]["summary"]
+    assert summary == "gpu-01 answers, and its exporter gone does not"
     paths = {
-        alert["labels"]["alertname"]: message["path"]
+        (alert["labels"]["alertname"], message["path"])
         for message in monitored.webhook.messages
         for alert in message["alerts"]
     }
-    assert paths == {"TargetDown": "/alerts", "Heartbeat": "/heartbeat"}
+    assert {("ExporterDown", "/alerts"), ("Heartbeat", "/heartbeat")} <= paths
+    assert not {("ExporterDown", "/heartbeat"), ("Heartbeat", "/alerts")} & paths
 
 
 def refused(port: int, path: str, context: ssl.SSLContext) -> bool:
