@@ -4,9 +4,10 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from workloads.errors import Diagnostic, UserError, one_line, render, visible
+from workloads.errors import CI_COMMAND, Diagnostic, UserError, one_line, render, visible
 
 __all__ = [
+    "CI_COMMAND",
     "ChangeRefused",
     "DeclarationError",
     "Diagnostic",

@@ -1,4 +1,4 @@
-"""Output to the operator's terminal: no text from a host can move the cursor, hide text or reorder it."""
+"""Output to the operator's terminal: no text from a host can move the cursor, hide or reorder text, or command CI."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from rackwright.errors import ChangeRefused, Diagnostic, visible
+from rackwright.errors import CI_COMMAND, ChangeRefused, Diagnostic, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -84,8 +84,9 @@ def show_json(document: object, stream: bool = False) -> None:
     content = document if isinstance(document, Mapping) else _to_plain(document)
     whole = {"schema_version": JSON_VERSION, **content}
     text = json.dumps(whole, indent=None if stream else 2, default=_to_plain)
-    # JSON lets DEL stand as it is, and a terminal obeys it; `visible` would write an escape that JSON does not have
-    show(text.replace("\x7f", "\\u007f"), flush=stream)
+    # JSON lets DEL and commands of CI stand as they are; `visible` would write escapes that JSON does not have
+    text = CI_COMMAND.sub(lambda match: f"\\u{ord(match[0][0]):04x}{match[0][1:]}", text.replace("\x7f", "\\u007f"))
+    show(text, flush=stream)
 
 
 def _to_plain(value: object) -> Any:

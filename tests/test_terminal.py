@@ -1,6 +1,7 @@
 """Texts of hosts at the operator's terminal: visible, and written by one module alone."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from rackwright import terminal
-from rackwright.errors import Diagnostic, StepFailed, UserError, command, one_line, visible
+from rackwright.errors import CI_COMMAND, Diagnostic, StepFailed, UserError, command, one_line, visible
 from rackwright.provider import codec
 from rackwright.provider.engine import ResourceLog
 from tests.support.sources import ROOT, RUN_ON_HOSTS, found_in, shown
@@ -26,6 +27,16 @@ from tests.support.terminal_controls import CLIPBOARD, OBEYED
 HOSTILE = [
     *(CLIPBOARD, "\x9b2J", "\x7f", "\r", "\b", "\x00", "\x0c"),
     *("\u202e", "\u2066", "\u2069", "\u200e", "\u200f", "\u061c", "\u2028", "\u0085", "\udcff"),
+]
+
+CI_COMMANDS = [
+    "##[add-mask]differs",
+    "a ###[command]",
+    "::stop-commands::x",
+    " \t\u3000::error file=a,line=1::text",
+    "gpu-01: ::WARNING::text",
+    "\r\x1b[0K\u2028::set-output name=a::b",
+    "::error::::group::",
 ]
 
 ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
@@ -51,7 +62,36 @@ def test_no_character_that_a_terminal_obeys_is_left(text):
 def test_every_other_character_stays(text):
     assert not OBEYED & {*visible(text)}
     if not OBEYED & {*text}:
-        assert visible(text) == text
+        assert visible(text) == text or CI_COMMAND.search(text)
+
+
+@pytest.mark.parametrize("text", CI_COMMANDS)
+def test_no_way_to_the_terminal_commands_a_runner(text, capsys):
+    """GitHub's runner obeys ``##[`` anywhere in a line, and ``::`` and a name after blanks."""
+    terminal.show(text)
+    terminal.notify(text)
+    for width in range(8, 30):
+        table = Table("column")
+        table.add_row(f"{'word ' * 3}{text}")
+        for way in (False, True):
+            terminal.console(stderr=way, width=width).print(table)
+    terminal.show_json({"host": "a", "line": text}, stream=True)
+    shown = capsys.readouterr()
+
+    assert json.loads(shown.out.splitlines()[-1])["line"] == text
+    for line in (shown.out + shown.err).splitlines():
+        assert "##[" not in line and not re.match(r"\W*::[a-z]", line, re.IGNORECASE)
+    assert visible(visible(text)) == visible(text)
+
+
+def test_the_markers_of_gitlab_have_no_control_characters_left():
+    section = "\x1b[0Ksection_start:1:hosts[collapsed=true]\r\x1b[0K"
+    assert visible(section) == "\\x1b[0Ksection_start:1:hosts[collapsed=true]\\r\\x1b[0K"
+
+
+@pytest.mark.parametrize("text", ["::1", "fe80::a", "std::error_code", "a ## [b]", "test_a.py::TestB::test_c", "#[x]"])
+def test_other_colons_and_brackets_stay(text):
+    assert visible(text) == text
 
 
 def test_what_is_taken_away_is_shown():

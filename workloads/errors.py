@@ -10,10 +10,26 @@ _INVISIBLE = re.compile(
 )
 """Characters that a terminal obeys (C0, DEL, C1), that reorder or break lines (Unicode), or that have no bytes."""
 
+CI_COMMAND = re.compile(
+    r"##(?=\[)|::(?=(?:add-mask|add-matcher|add-path|debug|echo|endgroup|error|group|internal-set-repo-path|notice"
+    r"|remove-matcher|save-state|set-env|set-output|stop-commands|warning)(?: |::))",
+    re.IGNORECASE,
+)
+"""Beginnings of commands that GitHub's runner finds in the output of a step. The runner obeys ``##[`` anywhere, and
+``::`` at the beginning of a line, to which a table or another program may move any part of a text. The markers of
+GitLab's runner have control characters.
+
+Source: ActionCommand.cs and ActionCommandManager.cs of actions/runner.
+"""
+
 
 def visible(text: str) -> str:
-    """Return *text* with each control character as it is written in Python: an escape sequence becomes ``\\x1b[2J``."""
-    return _INVISIBLE.sub(lambda match: ascii(match[0])[1:-1], text)
+    """Return *text* with each control character as it is written in Python: an escape sequence becomes ``\\x1b[2J``.
+
+    The first character of a command for a runner of CI is written in the same way: ``\\x3a:error::``.
+    """
+    text = _INVISIBLE.sub(lambda match: ascii(match[0])[1:-1], text)
+    return CI_COMMAND.sub(lambda match: f"\\x{ord(match[0][0]):02x}{match[0][1:]}", text)
 
 
 def one_line(text: str) -> str:

@@ -313,6 +313,20 @@ def test_only_the_default_branch_gets_the_secrets_of_the_rack_from_gitlab() -> N
     assert all(rule.endswith("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH") for rule in rules)
 
 
+def test_no_output_of_rackwright_commands_the_runner_of_github() -> None:
+    """Texts of pulumi, and those in a file that a step prints, come by another way than those of rackwright."""
+    [path] = [each for each in CI_TEXTS if "github" in each]
+    steps = [step.get("run", "") for job in jobs(path).values() for step in job["steps"]]
+
+    running = [step for step in steps if "rackwright" in step and "pip install" not in step]
+    assert len(running) == len(jobs(path)) == 4
+    for step in running:
+        first, *_ = step.splitlines()
+        printed = [subprocess.check_output(["sh", "-c", first], text=True) for _ in range(2)]
+        assert all(re.fullmatch(r"::stop-commands::[0-9a-f-]{36}\n", each) for each in printed)
+        assert printed[0] != printed[1]
+
+
 @pytest.mark.parametrize("path", CI_TEXTS)
 def test_each_job_with_an_agent_ends_it(path: str) -> None:
     for name, job in jobs(path).items():
