@@ -82,7 +82,7 @@ def prepare(stack: Stack, person: str, replace: bool) -> PendingEnrolment:
 
     Raises:
         DeclarationError: no host declares *person*.
-        ChangeRefused: there is nothing to do, or hosts have different secrets.
+        ChangeRefused: there is nothing to do, or hosts have different secrets, or another one than the fleet declares.
         HostUnreachable: no host was reached.
     """
     declared = _hosts_with_code(stack, person)
@@ -94,6 +94,8 @@ def prepare(stack: Stack, person: str, replace: bool) -> PendingEnrolment:
         having = [host for host, has_secret in present.items() if has_secret]
         is_new = replace or not having
         secret = totp.Secret.new() if is_new else _common_secret(hosts, having, person)
+        if not is_new:
+            _require_declared(secret, having, person, _factors(declared, person), stack.salt)
         lacking = tuple(host for host in present if is_new or host not in having)
         if not lacking:
             problem = f"{person} already has a secret on {_count(having)}"
@@ -159,6 +161,26 @@ def _common_secret(hosts: Hosts, having: Iterable[str], person: str) -> totp.Sec
         problem = f"hosts have different secrets of {person}: {groups}"
         raise ChangeRefused(Diagnostic(f"user {person}", problem, "one secret for each person", help))
     return secrets[0]
+
+
+def _factors(declared: Mapping[str, dict[str, Any]], person: str) -> set[str]:
+    """Return the digests that hosts declare for the key of *person*; there should be at most one."""
+    people = (each for variables in declared.values() for each in variables["access_people"])
+    return {each["factor"] for each in people if each["name"] == person and each.get("factor")}
+
+
+def _require_declared(secret: totp.Secret, having: list[str], person: str, factors: set[str], salt: bytes) -> None:
+    """Return if *secret*, which the hosts *having* it share, is the declared one, or if none is declared.
+
+    Raises:
+        ChangeRefused: root of a host has put another key there, which other hosts would get.
+    """
+    actual = digest(secret.key.encode(), salt)
+    if factors - {actual}:
+        problem = f"the key of {person} on {', '.join(sorted(having))} has the digest {actual}; it was not copied"
+        expected = f"factor {' and '.join(sorted(factors))}, as the fleet declares"
+        help = "Find out who changed it, then pass --replace to make a new secret for all hosts"
+        raise ChangeRefused(Diagnostic(f"user {person}", problem, expected, help))
 
 
 def _write(hosts: Hosts, host: str, pending: PendingEnrolment, progress: Progress) -> None:

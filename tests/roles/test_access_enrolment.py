@@ -20,6 +20,7 @@ from rackwright.access import certificates, enrolment
 from rackwright.access.enrolment import Enrolment, PendingEnrolment
 from rackwright.access.totp import OPTIONS, Secret
 from rackwright.errors import ChangeRefused, DeclarationError, SetupError, StepFailed, UserError
+from rackwright.facts.digest import digest
 from rackwright.stack import Stack, load_stack
 from tests.support.expect import eventually
 from tests.support.json_documents import check_printed
@@ -265,6 +266,38 @@ def test_hosts_with_different_keys_are_refused_by_their_names():
         ChangeRefused, match=r"hosts have different secrets of olga: alpha, gamma / beta; one secret for each person"
     ):
         enrolment._common_secret(hosts, ["alpha", "beta", "gamma"], "olga")
+
+
+class Reached(Hosts):
+    """Hosts in the place of those that commands reach."""
+
+    def exists(self, host: str, path: str) -> bool:
+        return self._texts[host] is not None
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+@pytest.mark.parametrize("where", ["alpha", "beta"])
+def test_a_key_that_the_fleet_does_not_declare_is_copied_to_no_host(tmp_path, keys, monkeypatch, where):
+    """Root of the only host with a secret puts a key of its own there; the fleet declares a factor for either host."""
+    monkeypatch.setattr(enrolment, "Hosts", lambda endpoints, salt: Reached(alpha=f"{KEY}\n", beta=None))
+    person = {"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}
+    stack = declared(tmp_path, keys, people=[person]).stack
+    of_key = digest(KEY.encode(), stack.salt)
+
+    def prepare(factor: str | None) -> enrolment.PendingEnrolment:
+        variables = {host: {"access_people": [dict(person)], "access_totp": True} for host in ("alpha", "beta")}
+        variables["beta"]["access_totp_issuer"] = "site"
+        variables[where]["access_people"][0]["factor"] = factor
+        monkeypatch.setattr(enrolment, "access", lambda stack: variables)
+        return enrolment.prepare(stack, "olga", False)
+
+    with pytest.raises(
+        ChangeRefused, match=rf"the key of olga on alpha has the digest {of_key}; .*; factor {'0' * 32}, "
+    ):
+        prepare("0" * 32)
+    assert [prepare(factor).hosts for factor in (of_key, None)] == [("beta",)] * 2
 
 
 @on_a_machine
