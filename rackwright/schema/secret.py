@@ -107,7 +107,7 @@ FORMS = {
     "url": Form(
         "an address that begins with http:// or https://",
         len("http://h"),
-        lambda text: re.fullmatch(r"https?://[^\s/]\S*", text) is not None,
+        lambda text: re.fullmatch(r"https?://[^\s/]\S*", text.strip()) is not None,
         "that address",
     ),
 }

@@ -65,6 +65,7 @@ VALID = {
     "private_key": private_key,
     "certificate": certificate,
     "postgresql_url": lambda: "postgresql://lab:p%40ss@db.example:5432/tracking",
+    "url": lambda: "https://alerts.example/hook?key=a%20b",
 }
 INVALID = {
     "private_key": lambda: [
@@ -79,6 +80,7 @@ INVALID = {
         "postgresql://db/tracking",
         "lab:pass@db/tracking",
     ],
+    "url": lambda: ["alerts.example/hook", "ftp://alerts.example", "https:///hook", "https://alerts.example/a b"],
 }
 
 
@@ -96,7 +98,9 @@ def declare(project: Path, where: str, part: str, path: str, target: str, **secr
         (project / "stacks/pair.yaml").write_text(HOSTS.read_text())
         fleet = SERVERS.replace("    set: {max_batch: 8}\n", tls)
     else:
-        sample = role_sets.samples()[part] | {path: {"secret": NAME}}
+        sample = role_sets.samples()[part]
+        name, _, key = path.partition(".")
+        sample |= {name: [{**sample[name][0], key: {"secret": NAME}}] if key else {"secret": NAME}}
         if path == "key":
             sample["certificate"] = OTHER_CERTIFICATE
         role_sets.write_fleet(project / "stacks/one.yaml", {"a": role_sets.host(1, [part], {part: sample})})
@@ -126,15 +130,20 @@ def test_a_value_that_a_twin_cannot_derive_has_to_be_set(project, where, part, p
     declare(project, where, part, path, target)
     [problem] = problems(project)
 
+    place = path.replace(".", "[0].")
     command = FORMS[form].command("one", NAME)
-    assert problem.partition(":")[0] == "stacks/one.yaml" and f".{path}: got a secret {NAME} without a value" in problem
+    assert (
+        problem.partition(":")[0] == "stacks/one.yaml" and f".{place}: got a secret {NAME} without a value" in problem
+    )
     assert f"Run `{command}` with " in problem
     assert (FORMS[form].expected in problem) is (target != "rack")
     declare(project, where, part, path, target, **encrypted_secrets(NAME))
     assert problems(project) == []
 
 
-@pytest.mark.parametrize(("where", "part", "path", "form"), [each for each in ALL if each[-1] != "postgresql_url"])
+@pytest.mark.parametrize(
+    ("where", "part", "path", "form"), [each for each in ALL if each[-1] not in ("postgresql_url", "url")]
+)
 def test_a_generated_value_is_refused_by_its_length(project, where, part, path, form):
     declare(project, where, part, path, "twin:one", **encrypted_secrets(NAME, length=len(derive_value(NAME))))
 
