@@ -33,9 +33,12 @@ _PHONES = (
     re.compile(r"(?<![0-9])(\()?0(?:10|2[0-9]|[3-9][0-9]{2})(?(1)\))[ -]{0,3}[2-9][0-9]{6,7}(?![0-9])"),
     re.compile(r"(?<![0-9])(\()?0[1-9][0-9]{1,4}(?(1)\))[ /-]{1,3}[0-9]{2,8}(?:[ -]?[0-9]{2,6}){0,3}(?![0-9])"),
     re.compile(r"(?<![0-9])0[1-9][0-9]{8,9}(?![0-9])"),
+    re.compile(r"(?<![0-9])0[1-9]([ .-])[0-9]{2}(?:\1[0-9]{2}){3}(?![0-9])"),
+    re.compile(r"(?<![0-9])1([ .-])[3-9](?:\1[0-9]){9}(?![0-9])"),
     re.compile(r"(?<![0-9])(\()?[2-9][0-9]{2}(?(1)\))[ .-]{1,3}[2-9][0-9]{2}[ .-]{1,3}[0-9]{4}(?![0-9])"),
 )
-"""International numbers with + and 00, Chinese mobiles and landlines, numbers with 0, and those of North America."""
+"""International numbers with + and 00, Chinese mobiles and landlines, numbers with 0, in pairs, in single digits, and
+those of North America."""
 PHONE_DIGITS = range(8, 17)
 _NUMBER = re.compile(r"[0-9]+(?:[ ./-]{1,3}[0-9]+)*")
 """Groups of digits with signs between them."""

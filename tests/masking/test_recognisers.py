@@ -51,6 +51,8 @@ def test_an_identifier_is_replaced_and_nothing_beside_it(kind: str, writing: Cal
         ("001b.4411.3ab7", "[x]"),
         ("0086 138 0013 8000", "[x]"),
         ("030/1234567", "[x]"),
+        ("06 12 34 56 78", "[x]"),
+        ("1-3-8-0-0-1-3-8-0-0-0", "[x]"),
         ("mrn-1234567", "[x]"),
     ],
 )
@@ -67,6 +69,9 @@ def test_a_writing_of_the_same_identifier_is_found(text: str, expected: str) -> 
         "1.234.567,89",
         "std::vector<int> 12:34:56",
         "v1.2.3",
+        "05-12-2026 10 Uhr",
+        "05/12/2026 10:30",
+        "1 3 5 7 9 11 13 15 17 19",
         "4111 1111 1111 1112",
         "110101199003078516",
         "",
