@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rackwright import scratch, terminal
 from rackwright.cli import project, pulumi_entries, recording
-from rackwright.cli.pulumi import finish, read_state, run_pulumi
+from rackwright.cli.pulumi import finish, read_state
+from rackwright.cli.pulumi_run import run_pulumi
 from rackwright.cli.removal import KEPT, Outcome, plan_removals
 from rackwright.errors import command
 from rackwright.exit_status import ExitStatus, gravest

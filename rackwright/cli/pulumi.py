@@ -1,32 +1,17 @@
 """The commands preview and up: they run pulumi, list unknown hosts, and return an exit status by the result."""
 
-import math
-import signal
 import socket
-import subprocess
-import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from rackwright import process_tree, scratch, terminal
-from rackwright.cli import (
-    plan,
-    project,
-    pulumi_display,
-    pulumi_entries,
-    pulumi_output,
-    pulumi_summary,
-    recording,
-    removal,
-    state,
-)
-from rackwright.cli.ending import INTERRUPTED_TEXT, StopSignal
-from rackwright.cli.killed import killed_error, killed_provider
-from rackwright.cli.removal import Removal
+from rackwright import scratch, terminal
+from rackwright.cli import plan, project, pulumi_entries, pulumi_summary, recording, removal, state
+from rackwright.cli.ending import INTERRUPTED_TEXT
+from rackwright.cli.pulumi_records import INTERRUPTED, PulumiRun
+from rackwright.cli.pulumi_run import preview_resources, run_pulumi
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, SetupError, command
 from rackwright.exit_status import ExitStatus, gravest
 from rackwright.files import write_atomic
@@ -34,23 +19,15 @@ from rackwright.hosts import recent
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.log.operation import VARIABLE
-from rackwright.process_tree import Stage
-from rackwright.provider import consents, lifetime, outcomes, saved_plan, state_format
-from rackwright.provider.outcomes import Outcome, PlanRecord
+from rackwright.provider import consents, outcomes, saved_plan, state_format
+from rackwright.provider.outcomes import Outcome
 from rackwright.provider.saved_plan import SavedPlan, SavedResource
 from rackwright.provider.state_format import RACK
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack, declare
 
 Verb = Literal["preview", "up"]
-PROGRESS_SECONDS = 0.5
-SUMMARY_SECONDS = 1.0
-"""Seconds after a stop until the summary is printed, although pulumi has not ended."""
-PREVIEW_ENDING = (Stage("program", signal.SIGINT, 1.0), Stage("tree", signal.SIGKILL, 5.0))
-"""Ending of a preview, which holds no lock and changes nothing."""
 LOOPBACK = "127.0.0.1"
-INTERRUPTED = (ExitStatus.INTERRUPTED.value, -signal.SIGINT)
-"""Exit statuses of a pulumi that the user has interrupted."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +146,7 @@ def _prepare(name: str, selection: Selection) -> Iterator[_CommandRun]:
         yield _CommandRun(stack, total, targets, environment, directory)
 
 
-def _plan(run: _CommandRun, changes: bool = False) -> "PulumiRun":
+def _plan(run: _CommandRun, changes: bool = False) -> PulumiRun:
     """Return the result of pulumi's preview.
 
     Args:
@@ -186,7 +163,7 @@ def _plan(run: _CommandRun, changes: bool = False) -> "PulumiRun":
     return planned.with_removals(removal.plan_removals(run.stack, resources))
 
 
-def _show(planned: "PulumiRun", form: Form, show: Callable[[str], None]) -> None:
+def _show(planned: PulumiRun, form: Form, show: Callable[[str], None]) -> None:
     """Print the plan, or the output of a pulumi that has failed before its event log began."""
     if form.json:
         terminal.show_json(plan.as_data(planned.events, planned.plans, planned.resources))
@@ -222,7 +199,7 @@ def _targets(stack: Stack, hosts: Sequence[str]) -> list[str]:
     return [word for pattern in (patterns and [f"**{RACK}::**", *patterns]) for word in ("--target", pattern)]
 
 
-def _saved_plan(stack: str, planned: "PulumiRun") -> SavedPlan:
+def _saved_plan(stack: str, planned: PulumiRun) -> SavedPlan:
     """Return the plan of a preview, for a file."""
     resources = {
         id: SavedResource(claims=record.claims, steps=record.steps, texts=record.texts)
@@ -231,295 +208,6 @@ def _saved_plan(stack: str, planned: "PulumiRun") -> SavedPlan:
     }
     removed = sorted(change.name for change in planned.changes if change.op == "delete" and change.type in KINDS)
     return SavedPlan(stack=stack, resources=resources, removed=tuple(removed))
-
-
-@dataclass(frozen=True)
-class PulumiRun:
-    """The result of a pulumi command on all resources."""
-
-    status: int
-    """Pulumi's exit status; negative if a signal killed it."""
-    events: plan.Events
-    resources: Mapping[Outcome, set[str]]
-    """The resources with each outcome that the provider has recorded."""
-    plans: Mapping[str, PlanRecord]
-    output: str = ""
-    """All that it printed, if that was captured."""
-    details: Sequence[str] = ()
-    """The lines about failures, and about changes that are not done."""
-    stopped: StopSignal | None = None
-    """The signal, other than Ctrl-C, that stopped the command."""
-
-    @property
-    def changes(self) -> list[plan.Change]:
-        """The changes that pulumi plans, without those of hosts that were not reached.
-
-        Pulumi plans all resources of an unreachable host, about which nothing is known. With any of them, changes of
-        components are left out.
-        """
-        unreachable = self.resources.get("unreachable", set())
-        if not unreachable:
-            return [*self.events.changes]
-        return [each for each in self.events.changes if each.type in KINDS and each.name not in unreachable]
-
-    @property
-    def changed_resources(self) -> int:
-        """The number of resources to change on hosts: components exist in the state alone."""
-        return sum(change.type in KINDS for change in self.changes)
-
-    @property
-    def removed_names(self) -> set[str]:
-        """The names of the resources that leave their hosts: the program has them under no other URN."""
-        changes = [change for change in self.events.changes if change.type in KINDS]
-        declared = {change.name for change in changes if change.op != "delete"} | {*self.events.unchanged}
-        return {change.name for change in changes if change.op == "delete"} - declared
-
-    def with_removals(self, removals: Iterable[Removal]) -> "PulumiRun":
-        """Return this result with the effects of *removals*, which pulumi plans without asking the provider."""
-        removals = list(removals)
-        texts = {each.name: (each.reason,) for each in removals if each.reason}
-        kept: dict[Outcome, set[str]] = {
-            outcome: {each.name for each in removals if each.outcome == word} | self.resources.get(outcome, set())
-            for outcome, word in removal.KEPT.items()
-        }
-        return replace(
-            self,
-            events=replace(self.events, messages={**self.events.messages, **texts}),
-            plans={**self.plans, **{each.name: each.record for each in removals}},
-            resources={**self.resources, **kept},
-        )
-
-    @property
-    def has_stopped(self) -> bool:
-        """Whether a signal, the user or an error outside the resources ended it, so that no command should follow."""
-        return self.status < 0 or self.status in INTERRUPTED or self.status > 1
-
-
-def run_pulumi(
-    argv: Sequence[str],
-    stack: str,
-    directory: Path,
-    environment: Mapping[str, str],
-    stdout: IO[str] | None,
-    expected: Collection[str],
-) -> PulumiRun:
-    """Run pulumi with *argv* on *stack*, and return its result. The work on each host is shown, and each failure.
-
-    Args:
-        directory: A directory for the command's records, which this function makes.
-        stdout: The stream for pulumi's output; None for rackwright's own stdout.
-        expected: The names of the resources to change.
-    """
-    records, argv = _Records(directory, stack, expected), [*argv, "--suppress-outputs"]
-    is_shown = stdout is None and terminal.is_live()
-    ended = _run_shown(argv, records, environment) if is_shown else _run_piped(argv, records, environment, stdout)
-    if not ended.status and stdout is None:  # outputs of resources that have failed would mislead
-        terminal.show(plan.format_outputs(records.events), end="", flush=True)
-    return ended
-
-
-def _run_piped(
-    argv: Sequence[str], records: "_Records", environment: Mapping[str, str], stdout: IO[str] | None
-) -> PulumiRun:
-    """Run pulumi, whose own output has a line for each change and each step."""
-    whole = records.environment(environment)
-    process = process_tree.start(
-        records.argv(argv), process_tree.GENTLE, cwd=project.directory(), env=whole, stdout=subprocess.PIPE
-    )
-    heading = f"{argv[0]} {records.stack}"
-    assert process.stdout is not None  # it is a pipe
-    with pulumi_output.passed_on(process.stdout, stdout), records.watch(heading, not terminal.is_live()) as look:
-        status, stopped = _await_end(process, look, records)
-        look()
-    return records.result(argv, status, stopped)
-
-
-def _run_shown(argv: Sequence[str], records: "_Records", environment: Mapping[str, str]) -> PulumiRun:
-    """Run pulumi; a terminal shows finished resources, and below them the work on each host."""
-    argv = [*argv, "--color", "never"]
-    with records.output.open("w") as output:
-        process = process_tree.start(
-            records.argv(argv),
-            process_tree.GENTLE,
-            cwd=project.directory(),
-            env=records.environment(environment),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        with records.watch(f"{argv[0]} {records.stack}", True, with_results=True) as look:
-            status, stopped = _await_end(process, look, records)
-            look()
-    ended = records.result(argv, status, stopped)
-    for line in plan.format_messages(ended.events):
-        terminal.show(line)
-    if status and not ended.events.messages:
-        project.notify(ended.output.strip())
-    return ended
-
-
-def preview_resources(
-    stack: str, directory: Path, environment: Mapping[str, str], total: int, targets: Sequence[str] = ()
-) -> PulumiRun:
-    """Run `pulumi preview`, while a terminal shows the work on each host, and return its result with its output.
-
-    Args:
-        directory: A directory for the command's records, which this function makes.
-        targets: Pulumi's options that leave out resources.
-        total: The number of declared resources.
-    """
-    records, argv = _Records(directory, stack), ["preview", "--color", "never", *targets]
-    whole = records.environment(environment)
-    records.events.touch()
-    compared: set[str] = set()
-
-    def heading(seconds: float) -> str:
-        return f"comparing {stack} with its hosts: {len(compared)} of {total} resources, {seconds:.0f} s"
-
-    with records.output.open("w") as output, records.events.open() as events:
-        process = process_tree.start(
-            records.argv(argv),
-            PREVIEW_ENDING,
-            cwd=project.directory(),
-            env=whole,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        with pulumi_display.show(records.outcomes, heading) as refresh:
-            while (status := _wait(process)) is None:
-                compared |= plan.compared_resources(events)
-                refresh()
-    return records.result(argv, status)
-
-
-def _wait(process: "subprocess.Popen[bytes]") -> int | None:
-    """Return the exit status of *process*, a preview; None if it goes on after a while."""
-    try:
-        return process.wait(PROGRESS_SECONDS)
-    except subprocess.TimeoutExpired:
-        return None
-    except (KeyboardInterrupt, StopSignal):
-        process_tree.stop(process)
-        raise
-
-
-def _await_end(
-    process: "subprocess.Popen[bytes]", look: Callable[[], None], records: "_Records"
-) -> tuple[int, StopSignal | None]:
-    """Return the exit status of *process*, and the signal that stopped this command; wait for its end whatever comes.
-
-    The first Ctrl-C or other signal lets pulumi cancel its calls, the second ends it at once, the third kills its tree:
-    `process_tree.GENTLE`. `subprocess.run` would kill it after a quarter of a second, and its lock would stay.
-
-    Args:
-        look: A function to call twice a second until the end.
-        records: Those of the command, of which a summary is printed if pulumi does not end at once.
-    """
-    interrupted, stopped, summary_at = False, None, math.inf
-    while True:
-        try:
-            status = process.wait(PROGRESS_SECONDS)
-            break
-        except subprocess.TimeoutExpired:
-            look()
-            if time.monotonic() > summary_at:
-                summary_at = math.inf
-                project.notify("pulumi has not ended yet; until now:")
-                for line in (*pulumi_summary.outcome_lines(outcomes.read(records.outcomes)), *records.details(True)):
-                    project.notify(line)
-        except KeyboardInterrupt:
-            interrupted = True
-            process.terminate()
-            summary_at = min(summary_at, time.monotonic() + SUMMARY_SECONDS)
-        except StopSignal as reason:
-            stopped = reason
-            process.terminate()
-            summary_at = min(summary_at, time.monotonic() + SUMMARY_SECONDS)
-    return (INTERRUPTED[0] if interrupted or stopped else status), stopped
-
-
-@dataclass(frozen=True)
-class _Records:
-    """The files in which a pulumi command and the provider record what they do."""
-
-    directory: Path
-    stack: str
-    expected: Collection[str] | None = None
-    """The names of the resources to change; None for a command that changes none."""
-
-    def __post_init__(self) -> None:
-        self.directory.mkdir()
-
-    @property
-    def events(self) -> Path:
-        return self.directory / "events"
-
-    @property
-    def output(self) -> Path:
-        return self.directory / "output"
-
-    @property
-    def outcomes(self) -> Path:
-        return self.directory / "outcomes"
-
-    def argv(self, argv: Sequence[str]) -> list[str]:
-        return ["pulumi", *argv, "--stack", self.stack, "--event-log", str(self.events)]
-
-    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        return {**environment, lifetime.VARIABLE: str(self.outcomes)}
-
-    @contextmanager
-    def watch(self, heading: str, is_shown: bool, with_results: bool = False) -> Iterator[Callable[[], None]]:
-        """Yield a function to call again and again, which prints each failure when it has happened.
-
-        Args:
-            heading: Beginning of the line above the work on each host.
-            is_shown: Whether to show that work.
-            with_results: Whether to print a line for each finished resource as well.
-        """
-        failures = pulumi_display.Failures()
-        results = pulumi_display.ResourceResults(failures.outcomes)
-        self.events.touch()
-        self.outcomes.touch(0o600)
-
-        def head(seconds: float) -> str:
-            return f"{heading}: {len(results.names)} resources done, {seconds:.0f} s"
-
-        shown = pulumi_display.show(self.outcomes, head) if is_shown else nullcontext(lambda: None)
-        with self.events.open() as events, self.outcomes.open() as records, shown as refresh:
-
-            def look() -> None:
-                refresh()
-                for line in failures.lines(records):
-                    project.notify(line)
-                lines = results.lines(events)
-                if with_results:
-                    pulumi_display.show_lines(lines)
-                else:
-                    deque(lines, maxlen=0)
-
-            yield look
-
-    def details(self, has_ended_early: bool) -> list[str]:
-        """Return the lines about failures, and about changes that are not done."""
-        if self.expected is None:
-            return []
-        return [*pulumi_summary.change_lines(self.outcomes, self.events, self.expected, has_ended_early)]
-
-    def result(self, argv: Sequence[str], status: int, stopped: StopSignal | None = None) -> PulumiRun:
-        if status < 0 and status not in INTERRUPTED:
-            project.notify(killed_error(["pulumi", argv[0]], -status, self.stack).render())
-        elif status > 0 and status not in INTERRUPTED and outcomes.read_killed(self.outcomes):
-            project.notify(killed_provider(self.stack).render())
-            status = -signal.SIGKILL
-        return PulumiRun(
-            status,
-            plan.read_events(self.events),
-            outcomes.read(self.outcomes),
-            outcomes.read_plans(self.outcomes),
-            self.output.read_text(errors="replace") if self.output.exists() else "",
-            self.details(status != 0),
-            stopped,
-        )
 
 
 def finish(ended: PulumiRun, verb: Verb) -> int:

@@ -9,7 +9,7 @@ from rackwright.log.operation import Operation
 from rackwright.provider.outcomes import PlanRecord
 
 if TYPE_CHECKING:
-    from rackwright.cli.pulumi import PulumiRun
+    from rackwright.cli.pulumi_records import PulumiRun
 
 
 def changes(planned: "PulumiRun") -> list[PlannedChange]:

@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.cli import plan
 from rackwright.cli.plan import Change, Events
-from rackwright.cli.pulumi import PulumiRun
+from rackwright.cli.pulumi_records import PulumiRun
 from rackwright.cli.removal import Removal
 from rackwright.core.contract import Command, Plan
 from rackwright.provider.outcomes import PlanRecord

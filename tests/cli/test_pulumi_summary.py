@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from rackwright.cli import ending, pulumi
+from rackwright.cli import ending, pulumi_records, pulumi_run
 from rackwright.cli.plan import read_events
 from rackwright.cli.pulumi_display import Failures
 from rackwright.cli.pulumi_summary import change_lines, outcome_lines
@@ -95,13 +95,13 @@ def waiting() -> subprocess.TimeoutExpired:
 
 
 def test_a_pulumi_that_lingers_after_a_stop_has_one_summary_until_then(records, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pulumi, "SUMMARY_SECONDS", -1.0)
-    recorded = pulumi._Records(tmp_path / "up", "lab", {"a/hot", "b/hot"})
+    monkeypatch.setattr(pulumi_run, "SUMMARY_SECONDS", -1.0)
+    recorded = pulumi_records.Records(tmp_path / "up", "lab", {"a/hot", "b/hot"})
     monkeypatch.setenv(lifetime.VARIABLE, str(recorded.outcomes))
     outcomes.note("failed", "a/hot", "no answer")
     process = Lingering()
 
-    status, stopped = pulumi._await_end(cast(Any, process), lambda: None, recorded)
+    status, stopped = pulumi_run._await_end(cast(Any, process), lambda: None, recorded)
 
     assert (status, stopped.number if stopped else 0, process.stops) == (130, signal.SIGTERM, 1)
     assert capsys.readouterr().err.splitlines() == [

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from rackwright.cli.plan import Change, Events
-from rackwright.cli.pulumi import PulumiRun, exit_status
+from rackwright.cli.pulumi import exit_status
+from rackwright.cli.pulumi_records import PulumiRun
 from rackwright.cli.removal import plan_removal
 from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, UserError
 from rackwright.facts.facts import Facts
