@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 from tests.support.training_runs import ROOT, environment
 from workloads.quantize.source import source
 from workloads.serving.batcher import Arrays
-from workloads.serving.keys import Keys
+from workloads.serving.keys import Key, Keys
 from workloads.serving.model import Model, Tensor, publish
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, TextEnd
 from workloads.serving.serve import DrainingServer
@@ -113,6 +114,7 @@ class Writer:
     """A language model that writes a word each time a test lets it, and fails at that word."""
 
     description = "a test"
+    prompt_tokens = 7
 
     def __init__(self, *words: str, free: bool = False) -> None:
         self.model = Model(name="held", version="1", runtime="llama.cpp", files={}, lineage={"of": "a test"})
@@ -129,6 +131,7 @@ class Writer:
         if asked.get("prompt") == "too long":
             reason = "got a prompt of 9 tokens; a prompt and its answer have at most 8"
             raise InvalidPrompt(reason, "context_length_exceeded")
+        on_piece(Piece("", prompt_tokens=self.prompt_tokens))
         for word in self.words:
             assert self.go.acquire(timeout=60)
             if word == "fail":
@@ -137,7 +140,7 @@ class Writer:
                 self.left.release()
                 return
             self.wrote.release()
-        on_piece(Piece("", TextEnd("stop", 7, len(self.words))))
+        on_piece(Piece("", TextEnd("stop", self.prompt_tokens, len(self.words))))
 
 
 class Here:
@@ -187,6 +190,37 @@ def here(runtime: Any, keys: Keys | None = None, **settings: object) -> Iterator
         for _ in range(1000):  # whatever a failed test has left waiting
             getattr(runtime, "go", threading.Semaphore()).release()
         server.stop()
+
+
+DAILY_SECRET = "k" * 40
+DAILY = {"authorization": f"Bearer {DAILY_SECRET}"}
+"""The header of a client with `daily_key`."""
+
+
+def daily_key(tokens_per_day: int) -> Key:
+    digest = sha256(DAILY_SECRET.encode()).hexdigest()
+    return Key(name="daily", sha256=digest, scopes=("infer", "metrics"), tokens_per_day=tokens_per_day)
+
+
+def paid_tokens(server: Here) -> tuple[int, int]:
+    """Return the tokens of prompts and of answers that `daily_key` has paid."""
+    lines = ask(server.address, "/metrics", headers=DAILY).content.decode().splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("rackwright_server_tokens_total"))
+    prompt, answer = (
+        f'rackwright_server_tokens_total{{key="daily",kind="{kind}"}}' for kind in ("prompt", "completion")
+    )
+    return int(float(found.get(prompt, "0"))), int(float(found.get(answer, "0")))
+
+
+@contextmanager
+def leaving(address: tuple[str, int], path: str, body: bytes) -> Iterator[HTTPConnection]:
+    """Send a request with `daily_key`, whose client is gone after the block."""
+    connection = HTTPConnection(*address, timeout=60)
+    connection.request("POST", path, body, DAILY)
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 class Background:

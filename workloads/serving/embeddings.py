@@ -24,6 +24,7 @@ from workloads.serving.openai.body import ModelRequest, Texts, read
 from workloads.serving.runtimes.runtime import EmbeddingRuntime, Embeddings, InvalidPrompt
 from workloads.serving.settings import ServingSettings
 from workloads.serving.streaming import or_disconnect
+from workloads.serving.usage import Usage
 
 MOST_TEXTS = 256
 """The most texts of a request."""
@@ -76,7 +77,7 @@ class Encoder:
                 parsed = await offload(len(content), seconds, read, content, EmbeddingRequest, model)
         del content
         with as_text_errors(seconds):
-            computed = await or_disconnect(request, self._embed(parsed.input, deadline))
+            computed = await or_disconnect(request, self._embed(parsed.input, deadline, request.state.usage))
         request.state.log_fields["prompt_tokens"] = computed.tokens
         rows = [
             {"object": "embedding", "index": index, "embedding": _encode(vector, parsed.encoding_format)}
@@ -86,8 +87,8 @@ class Encoder:
         answer = {"object": "list", "model": model.name, "data": rows, "usage": usage}
         return Response(to_json(answer), media_type="application/json")
 
-    async def _embed(self, texts: Sequence[str], deadline: float) -> Embeddings:
-        """Return the vectors of *texts*. A client that leaves frees its slot once they are computed.
+    async def _embed(self, texts: Sequence[str], deadline: float, usage: Usage) -> Embeddings:
+        """Return the vectors of *texts*. A client that leaves frees its slot, and pays, once they are computed.
 
         Raises:
             HttpError: 400 for a text that the model does not take.
@@ -96,7 +97,13 @@ class Encoder:
         await self._admission.acquire(deadline)
         began = time.perf_counter()
         future = asyncio.get_running_loop().run_in_executor(self._threads, self._runtime.embed, texts)
-        future.add_done_callback(lambda _: self._admission.release(time.perf_counter() - began))
+
+        def release(done: asyncio.Future[Embeddings]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                usage.raise_to(done.result().tokens)
+            self._admission.release(time.perf_counter() - began)
+
+        future.add_done_callback(release)
         try:
             return await asyncio.shield(future)
         except InvalidPrompt as error:

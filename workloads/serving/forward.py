@@ -1,11 +1,12 @@
 """The routes of a language model that vLLM serves: requests, answers and streams pass through as they are."""
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -94,7 +95,7 @@ class Forwarder:
                     cleanup.callback(lambda: self._admission.release(time.perf_counter() - slot))
                 limit = began + (settings.stream_seconds if prepared.streams else settings.answer_seconds)
                 exchange = Exchange(self._upstream, request, route, prepared, start, limit)
-                cleanup.callback(exchange.close)
+                cleanup.push_async_callback(exchange.finish)
                 await or_disconnect(request, exchange.open())
                 if exchange.streams:
                     await or_disconnect(request, exchange.read_first(deadline))
@@ -118,36 +119,44 @@ class PreparedRequest:
     """Whether the body asks for the usage of a stream, and the client has not."""
     prompts: int = 1
     """Texts of a request for completions; vLLM gives each an id of its own."""
+    prompt_tokens: int = 0
+    """About the tokens of the prompt, for an answer that ends before vLLM has counted them."""
 
 
 def prepare(content: bytes, route: Route) -> PreparedRequest:
     """Return the request with the body *content*; a stream of completions is always asked for its usage.
 
-    A body that cannot be parsed goes to vLLM as it is, whose own error then answers it.
-
     Raises:
-        HttpError: 400 if there are too many values to parse.
+        HttpError: 400 if there are too many values to parse, or if vLLM could read a request for completions in another
+            way than this server: then a stream would come without its usage.
     """
-    if not route.has_usage_option:
+    if not route.computes:
         return PreparedRequest(content)
     if too_much := check_json(content):
+        if not route.has_usage_option:
+            return PreparedRequest(content, prompt_tokens=len(content) // 4)
         raise HttpError(400, f"the body: {too_much}")
     try:
-        request = from_json(content)
-    except ValueError:
-        return PreparedRequest(content)
+        request = json.loads(content.decode())  # the parser of vLLM itself: others refuse half a surrogate
+    except (ValueError, RecursionError):  # a form with a recording begins with its boundary
+        request = None if content.startswith(b"--") else content.decode(errors="replace")
+    if not route.has_usage_option:
+        return PreparedRequest(content, prompt_tokens=estimate_tokens(request))
     if not isinstance(request, dict):
-        return PreparedRequest(content)
+        raise HttpError(400, "the body is no object of JSON in UTF-8")
+    stream, options = request.get("stream"), request.get("stream_options")
+    if not isinstance(stream, bool | None):
+        raise HttpError(400, "stream: it is true or false", param="stream")
+    if not isinstance(options, dict | None):
+        raise HttpError(400, "stream_options: it is an object", param="stream_options")
     prompt = request.get("prompt")
     prompts = len(prompt) if isinstance(prompt, list) and not all(isinstance(each, int) for each in prompt) else 1
-    options = request.get("stream_options")
-    if request.get("stream") is not True:
-        return PreparedRequest(content, prompts=prompts)
-    if not isinstance(options, dict | None) or (options and options.get("include_usage") is True):
-        return PreparedRequest(content, streams=True, prompts=prompts)
+    prepared = PreparedRequest(content, bool(stream), prompts=prompts, prompt_tokens=estimate_tokens(request))
+    if not stream or (options and options.get("include_usage") is True):
+        return prepared
     # as the last field, which is the one that counts: all other bytes stay those of the client
     usage = b',"stream_options":' + to_json({**(options or {}), "include_usage": True}) + b"}"
-    return PreparedRequest(content.rstrip()[:-1] + usage, streams=True, hides_usage=True, prompts=prompts)
+    return replace(prepared, body=content.rstrip()[:-1] + usage, hides_usage=True)
 
 
 class Exchange:
@@ -167,6 +176,10 @@ class Exchange:
         self._id = uuid.uuid4().hex
         """vLLM's id of the request, never the client's own: a second request with it could end the first one."""
         self._response: UpstreamResponse | None = None
+        self._opening: asyncio.Task[UpstreamResponse] | None = None
+        self._has_ended = False
+        """Whether vLLM's answer, or an error in its place, has been read to its end."""
+        self._has_left = False
         self._events = EventFilter(prepared.hides_usage)
         self._first = b""
         self._cut: asyncio.Task[None] | None = None
@@ -175,7 +188,6 @@ class Exchange:
         self._timers = [
             self._loop.call_at(limit, self._end_text), self._loop.call_at(limit + GRACE_SECONDS, self._break_off)
         ]  # fmt: skip
-        self._task: asyncio.Task[Any] | None = None
 
     async def open(self) -> None:
         """Send the request, and wait for the head of the answer.
@@ -184,19 +196,20 @@ class Exchange:
             HttpError: vLLM does not answer, or not before the time limit.
         """
         headers = {name: value for name in HEADERS if (value := self._request.headers.get(name)) is not None}
-        self._task = asyncio.current_task()
+        request = self._upstream.request(
+            "POST", self._route.path, {**headers, "x-request-id": self._id}, self._prepared.body
+        )
+        self._opening = asyncio.ensure_future(request)
         try:
-            self._response = await self._upstream.request(
-                "POST", self._route.path, {**headers, "x-request-id": self._id}, self._prepared.body
-            )
+            # a client that leaves still pays for the work, which vLLM counts in the answer
+            self._response = await asyncio.shield(self._opening)
         except UpstreamError as error:
+            self._has_ended = True
             raise _no_answer(error) from None
         except asyncio.CancelledError:
             if self._late:
                 raise self._too_long() from None
             raise
-        finally:
-            self._task = None
 
     @property
     def streams(self) -> bool:
@@ -226,6 +239,7 @@ class Exchange:
         except TimeoutError:
             raise DeadlineExceeded from None
         except UpstreamError as error:
+            self._has_ended = True
             raise _no_answer(error) from None
         self._log_fields["first_token_seconds"] = round(time.perf_counter() - self._start, 6)
 
@@ -239,7 +253,9 @@ class Exchange:
         try:
             content = await self._response.read()
         except UpstreamError as error:
+            self._has_ended = True
             raise self._too_long() if self._late else _no_answer(error) from None
+        self._has_ended = True
         status = self._response.status
         if status >= 400:
             self._log_fields.setdefault("reason", "malformed" if status in (400, 422) else f"vLLM answered {status}")
@@ -263,10 +279,15 @@ class Exchange:
         while True:
             if body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-            part = await content.readany()
+            try:
+                part = await content.readany()
+            except UpstreamError:
+                self._has_ended = True
+                raise
             if not part:
                 break
             body = events.feed(part)
+        self._has_ended = True
         await send({"type": "http.response.body", "body": events.end()})
 
     def error_event(self) -> bytes:
@@ -275,18 +296,62 @@ class Exchange:
         error = self._too_long() if self._late else HttpError(502, "vLLM ended the stream")
         return b"data: " + to_json(error_body(self._route.path, error)) + b"\n\n"
 
-    def close(self) -> None:
-        """End the work on the request, if it has not ended, and note what it has used."""
+    def leave(self) -> None:
+        """End the work on a request whose client has left; vLLM's answer then says what it has used."""
+        if self._has_left or self._has_ended:
+            return
+        self._has_left = True
         for timer in self._timers:
             timer.cancel()
-        if self._response is None:
+        self._timers = [self._loop.call_later(GRACE_SECONDS, self._break_off)]
+        if self._route.has_usage_option:
+            self._end_text()
+        else:  # its id at vLLM is not known
+            self._break_off()
+
+    async def finish(self) -> None:
+        """End the work on the request, if it has not ended, and note what it has used."""
+        try:
+            if self._opening and not self._has_ended and not self._late:
+                self.leave()
+                await self._read_rest(self._opening)
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+            if self._opening and not self._opening.done():
+                self._opening.cancel()
+            if self._response:
+                self._response.close()
+        self._log_use()
+        self._has_ended = True
+
+    async def _read_rest(self, opening: "asyncio.Task[UpstreamResponse]") -> None:
+        """Read an answer that no client reads to its end, for what it has used."""
+        await asyncio.wait([opening])
+        if opening.cancelled():
             return
-        at_end = self._response.content.at_eof()
-        self._response.close()
-        if self.streams and self._response.status == 200:
+        with suppress(UpstreamError):
+            self._response = opening.result()
+            if self.streams:
+                while part := await self._response.content.readany():
+                    self._events.feed(part)
+            elif self._response.status < 400:
+                content = await self._response.read()
+                self._log_fields |= await offload(len(content), GRACE_SECONDS, _text_fields, content)
+
+    def _log_use(self) -> None:
+        """Note the tokens of a stream, and about those of a prompt that vLLM has not counted."""
+        if self._opening is None or (self._response and self._response.status != 200):
+            return
+        is_cut = self._has_left or self._late
+        if self._response and self.streams:
+            finish = "left" if self._has_left else self._events.finish
             used = self._events.usage or {"tokens": self._events.events}
-            finish = self._events.finish or (None if at_end else "left")
             self._log_fields |= {**used, **({"finish": finish} if finish else {})}
+        elif self._has_left:
+            self._log_fields["finish"] = "left"
+        if is_cut or (self._response and self.streams):
+            self._log_fields.setdefault("prompt_tokens", self._prepared.prompt_tokens)
 
     def _end_text(self) -> None:
         """Make vLLM end the text with the tokens that it has so far; the reason in the answer becomes `length`."""
@@ -296,8 +361,8 @@ class Exchange:
 
     def _break_off(self) -> None:
         self._late = True
-        if self._task:
-            self._task.cancel()
+        if self._opening and not self._opening.done():
+            self._opening.cancel()
         if self._response:
             self._response.close()
 
@@ -318,7 +383,7 @@ class ForwardedStream(Response):
         async with self._cleanup:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             disconnect = asyncio.ensure_future(wait_for_disconnect(receive))
-            disconnect.add_done_callback(lambda _: self._exchange.close())
+            disconnect.add_done_callback(lambda task: None if task.cancelled() else self._exchange.leave())
             try:
                 await self._exchange.send_events(send)
             except UpstreamError:
@@ -328,6 +393,25 @@ class ForwardedStream(Response):
                 await send({"type": "http.response.body", "body": self._exchange.error_event(), "more_body": True})
             finally:
                 disconnect.cancel()
+
+
+def estimate_tokens(request: object) -> int:
+    """Return about the tokens of the texts in *request*, the data of a body: four bytes are one, as in English.
+
+    Images and sounds, which are texts that begin with ``data:``, are not counted, and neither are the names of fields.
+    """
+    tokens, rest = 0, [request]
+    while rest:
+        match rest.pop():
+            case str(text):
+                tokens += 0 if text.startswith("data:") else -(-len(text.encode(errors="replace")) // 4)
+            case dict(fields):
+                rest += fields.values()
+            case list(values):
+                rest += values
+            case int(number) if not isinstance(number, bool):  # that of a token
+                tokens += 1
+    return tokens
 
 
 def _text_fields(content: bytes) -> dict[str, Any]:

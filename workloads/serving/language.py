@@ -114,7 +114,9 @@ async def _answer(
     limit = began + (settings.stream_seconds if parsed.stream else settings.answer_seconds)
     form, log_fields = AnswerFormat(parsed, model), request.state.log_fields
     with as_text_errors(settings.deadline_seconds, generation.is_shared), ExitStack() as cleanup:
-        answer = await or_disconnect(request, generation.submit(parsed.runtime_request(), deadline))
+        answer = await or_disconnect(
+            request, generation.submit(parsed.runtime_request(), deadline, request.state.usage)
+        )
         cleanup.callback(answer.abandon)
         cleanup.callback(_log_answer, answer, log_fields)
         pieces = aiter(answer)
@@ -153,7 +155,7 @@ async def _until(limit: float, pieces: AsyncIterator[Piece], answer: Answer) -> 
             return
         except TimeoutError:
             answer.abandon()
-            yield Piece("", TextEnd("length", None, answer.tokens))
+            yield Piece("", TextEnd("length", answer.prompt_tokens, answer.tokens))
             return
         yield piece
 
@@ -192,7 +194,8 @@ def _log_answer(answer: Answer, log_fields: dict[str, object]) -> None:
     if answer.first_token_seconds is not None:
         log_fields["first_token_seconds"] = round(answer.first_token_seconds, 6)
     if not answer.is_finished:
-        log_fields |= {"tokens": answer.tokens, "finish": "left"}
+        prompt = {} if answer.prompt_tokens is None else {"prompt_tokens": answer.prompt_tokens}
+        log_fields |= {**prompt, "tokens": answer.tokens, "finish": "left"}
 
 
 async def _before(deadline: float, work: Awaitable[T]) -> T:

@@ -100,13 +100,16 @@ class Metrics:
             key: The name of the client's key; empty without keys.
             seconds: Seconds from the request to the end of its answer.
         """
-        self._tokens.labels("prompt", key).inc(text.prompt_tokens)
-        self._tokens.labels("completion", key).inc(text.tokens)
         if text.first_token_seconds is not None:
             self._first_token.labels(key).observe(text.first_token_seconds)
             if text.tokens > 1 and seconds > text.first_token_seconds:
                 rate = (text.tokens - 1) / (seconds - text.first_token_seconds)
                 self._token_rate.labels(key).observe(rate)
+
+    def record_tokens(self, prompt_tokens: int, tokens: int, key: str) -> None:
+        """Record tokens that a request with *key*, a name, has used; empty without keys."""
+        self._tokens.labels("prompt", key).inc(prompt_tokens)
+        self._tokens.labels("completion", key).inc(tokens)
 
     def record_response(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, status).inc()

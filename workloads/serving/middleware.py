@@ -19,6 +19,7 @@ from workloads.serving.keys import Key, Keys
 from workloads.serving.metrics import Metrics, Text
 from workloads.serving.quotas import Quotas
 from workloads.serving.shares import REASON, Share, Shares
+from workloads.serving.usage import Usage
 
 EventLog = Callable[..., None]
 OPEN_PATHS = ("/health", "/ready", "/v2/health/live", "/v2/health/ready")
@@ -71,7 +72,7 @@ class Middleware:
             return
         began, headers = time.perf_counter(), Headers(scope=scope)
         request_id = headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
-        log_fields: dict[str, object] = {}
+        log_fields: dict[str, Any] = {}
         status, sent = 0, 0
         state: dict[str, Any] = scope.get("state", {})
         held: Share | None = state.get("share")  # gRPC holds it since before it read the message
@@ -82,7 +83,18 @@ class Middleware:
             error = front_error
             log_fields["reason"] = REASON if error.status == 429 else error.reason
         share = held or (self._shares.of(key) if key and not error else None)
-        scope["state"] = {**state, "log_fields": log_fields, "body_ended": began, "share": share}
+        is_logged = False
+
+        def pay(prompt_tokens: int, tokens: int) -> None:
+            self._pay(key, prompt_tokens, tokens)
+            if is_logged:
+                paid = {"prompt_tokens": prompt_tokens, "tokens": tokens}
+                self._log_event("late_tokens", request=request_id, **({"key": key.name} if key else {}), **paid)
+
+        usage = Usage(pay)
+        scope["state"] = {
+            **state, "log_fields": log_fields, "body_ended": began, "share": share, "usage": usage
+        }  # fmt: skip
 
         async def counting_send(message: Message) -> None:
             nonlocal status, sent
@@ -115,12 +127,14 @@ class Middleware:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.record_response(route, status, seconds)
+            usage.raise_to(log_fields.get("prompt_tokens"), log_fields.get("tokens"))
             self._record_text(key, log_fields, seconds)
             self._record_refusal(key, log_fields)
             self._log_event(
                 "request", request=request_id, client=(scope["client"] or ("",))[0], method=scope["method"],
                 path=scope["path"], status=status, seconds=round(seconds, 6), bytes_sent=sent, **log_fields,
             )  # fmt: skip
+            is_logged = True
 
     def find_share(self, method: str, path: str, headers: Headers) -> Share | None:
         """Return the share of the key in *headers*, or None without keys; use none of its quotas.
@@ -173,11 +187,15 @@ class Middleware:
             self._metrics.record_refusal(str(reason), key.name if key else "")
 
     def _record_text(self, key: Key | None, log_fields: Mapping[str, Any], seconds: float) -> None:
-        """Count the tokens that a request has used, if it has used some."""
+        """Record the speed of a text, if the request has used tokens."""
         text = Text(
             log_fields.get("prompt_tokens", 0), log_fields.get("tokens", 0), log_fields.get("first_token_seconds")
         )
         if text.prompt_tokens or text.tokens:
             self._metrics.record_text(text, key.name if key else "", seconds)
-            if key:
-                self._quotas.add_tokens(key, text.prompt_tokens + text.tokens)
+
+    def _pay(self, key: Key | None, prompt_tokens: int, tokens: int) -> None:
+        """Count tokens of a request with *key*."""
+        self._metrics.record_tokens(prompt_tokens, tokens, key.name if key else "")
+        if key:
+            self._quotas.add_tokens(key, prompt_tokens + tokens)

@@ -1,8 +1,8 @@
 """Quotas of a key: requests and tokens per minute, and tokens per day.
 
 A quota holds for a minute of the clock, or for a day in UTC. A request needs a rest of each of its quotas, and pays its
-tokens at its end, when their number is known: requests that run at once may exceed a quota by their own tokens. Counts
-are in memory, and with a file they hold over restarts. Each server counts for itself.
+tokens once their number is known, also after its client has left: requests that run at once may exceed a quota by their
+own tokens. Counts are in memory, and with a file they hold over restarts. Each server counts for itself.
 """
 
 import math

@@ -3,13 +3,15 @@
 import base64
 import json
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from tests.support.model_servers import Here, ask, here
+from tests.support.model_servers import DAILY, Here, ask, daily_key, eventually, here, leaving, paid_tokens
 from workloads.serving.gguf import POOLINGS
+from workloads.serving.keys import Keys
 from workloads.serving.model import Model
 from workloads.serving.runtimes.runtime import Embeddings, InvalidPrompt
 from workloads.serving.settings import ServingSettings
@@ -87,3 +89,29 @@ def test_the_model_is_listed_and_described(server: Here) -> None:
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_each_pooling_of_a_published_model_is_a_setting(pooling: str) -> None:
     assert ServingSettings.model_validate({"embeddings": pooling}).embeddings == pooling
+
+
+class HeldEncoding(Encoding):
+    """The same, which computes once a test lets it."""
+
+    def __init__(self) -> None:
+        self.began, self.go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        self.began.release()
+        assert self.go.acquire(timeout=60)
+        return super().embed(texts)
+
+
+def test_a_client_that_leaves_pays_for_the_texts_that_are_computed() -> None:
+    runtime = HeldEncoding()
+    with here(runtime, Keys([daily_key(6)])) as server:
+        with leaving(server.address, ROUTE, body()):
+            assert runtime.began.acquire(timeout=60)
+        eventually(lambda: server.requests)
+        assert server.requests[-1]["status"] == 499
+        runtime.go.release()
+        eventually(lambda: paid_tokens(server) == (6, 0))
+        assert ask(server.address, ROUTE, body(), DAILY).status == 429
+        [late] = [line for line in server.log if line["event"] == "late_tokens"]
+        assert (late["key"], late["prompt_tokens"]) == ("daily", 6)

@@ -8,6 +8,7 @@ from typing import Any
 from workloads.serving.admission import Admission
 from workloads.serving.generation import Generation
 from workloads.serving.runtimes.runtime import Piece, TextEnd
+from workloads.serving.usage import Usage
 
 
 class Watch:
@@ -29,7 +30,8 @@ def generate(request: Mapping[str, Any], send: Callable[[Piece], bool]) -> None:
 
 async def first_token_seconds() -> float | None:
     generation = Generation(generate, 1, Admission(1, 1, Watch()))
-    answer = await generation.submit({}, asyncio.get_running_loop().time() + 60)
+    usage = Usage(lambda prompt_tokens, tokens: None)
+    answer = await generation.submit({}, asyncio.get_running_loop().time() + 60, usage)
     assert [piece.text async for piece in answer] == ["a"]
     return answer.first_token_seconds
 

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.model_servers import Answer, Background, Here, Writer, ask, eventually, here
+from tests.support.model_servers import (
+    DAILY,
+    Answer,
+    Background,
+    Here,
+    Writer,
+    ask,
+    daily_key,
+    eventually,
+    here,
+    leaving,
+    paid_tokens,
+)
 from workloads.serving.answers import HttpError
 from workloads.serving.keys import Key, Keys
 from workloads.serving.openai.body import read
@@ -440,7 +452,7 @@ def test_at_the_time_limit_the_text_so_far_is_the_answer(stream: bool) -> None:
     else:
         [choice] = answer.json["choices"]
         assert (choice["message"]["content"], choice["finish_reason"]) == ("one", "length")
-        assert answer.json["usage"] is None, "the model had not counted the prompt"
+        assert answer.json["usage"] == {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
     assert (line["finish"], line["tokens"]) == ("length", 1)
 
 
@@ -462,6 +474,24 @@ def test_fields_that_ask_for_nothing_pass() -> None:
 
     plain = [{"role": each["role"], "content": each["content"]} for each in named]
     assert runtime.asked == [{"messages": plain}, {"prompt": "Once"}]
+
+
+@pytest.mark.parametrize("words", [0, 1])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_pays_for_its_prompt_and_for_the_tokens_so_far(stream: bool, words: int) -> None:
+    runtime = Writer()
+    with here(runtime, Keys([daily_key(runtime.prompt_tokens)])) as server:
+        with leaving(server.address, CHAT, body(HELLO, stream=stream)):
+            assert runtime.began.acquire(timeout=60)
+            eventually(lambda: paid_tokens(server) == (runtime.prompt_tokens, 0))
+            for _ in range(words):
+                runtime.go.release()
+                assert runtime.wrote.acquire(timeout=60)
+        eventually(lambda: any(line["path"] == CHAT for line in server.requests))
+        runtime.go.release()
+        assert runtime.left.acquire(timeout=60), "the word that the model was writing"
+        eventually(lambda: paid_tokens(server) == (runtime.prompt_tokens, words + 1))
+        assert ask(server.address, CHAT, body(HELLO), DAILY).status == 429
 
 
 @pytest.mark.parametrize("stream", [False, True])

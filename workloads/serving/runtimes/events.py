@@ -40,6 +40,8 @@ class EventReader:
         self._logprobs = () if text else logprobs
         if usage := event.get("usage"):
             return self._end(Piece(text, logprobs=logprobs, calls=calls), usage)
+        if progress := event.get("prompt_progress"):
+            return self._on_piece(Piece("", prompt_tokens=progress["total"]))
         return self._on_piece(Piece(text, logprobs=logprobs, calls=calls)) if text or calls else True
 
     def _end(self, last: Piece, usage: Mapping[str, Any]) -> bool:

@@ -66,7 +66,8 @@ class LlamaRuntime:
         handle = self._server.handle_chat_completions if "messages" in request else self._server.handle_completions
         listener = _EventListener(on_piece)
         try:
-            handle({**request, "stream": True, "stream_options": {"include_usage": True}}, listener)
+            events = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+            handle({**request, **events}, listener)
         except ValueError as error:  # C++'s invalid argument, such as two last messages of the assistant
             raise InvalidPrompt(str(error)) from None
         if listener.failure is not None:

@@ -55,6 +55,8 @@ class Piece:
     """Log-probabilities of the tokens of the text, if the request asked for them, in the form of OpenAI's chats."""
     calls: tuple[Mapping[str, Any], ...] = ()
     """Parts of calls of tools, in the form of OpenAI's streams."""
+    prompt_tokens: int | None = None
+    """Tokens of the prompt, in pieces without text that come while the runtime computes the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class LanguageRuntime(LoadedModel, Protocol):
 
     def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
         """Pass each piece of the text to *on_piece*, until the text ends or *on_piece* returns False.
+
+        A piece with the tokens of the prompt comes before the first one with text, and before the prompt is computed.
 
         Args:
             request: `messages` or `prompt`, and the options of sampling, by OpenAI's names.
