@@ -97,7 +97,7 @@ def _key(stack: str, name: str) -> str:
 
 
 def _lines(report: "MaskingReport", target: Path) -> Iterator[str]:
-    from rackwright.masking.report import report_path
+    from workloads.masking_report import report_path
 
     files = quantity(len(report["files"]), "file")
     yield f"{target}: {quantity(report['records'], 'record')} in {files}, masked by {report['policy']}"

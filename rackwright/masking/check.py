@@ -7,22 +7,19 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from rackwright.errors import quantity
-from rackwright.foreign import InvalidData, parse_object, read_file
 from rackwright.masking import generalise, pseudonyms
 from rackwright.masking.anonymity import AnonymityData, Groups
 from rackwright.masking.findings import UNNAMED, ColumnNames, Findings
-from rackwright.masking.formats import Format, Unreadable, open_reader, unreadable_error
+from rackwright.masking.formats import Format, open_reader, quoting_nothing
 from rackwright.masking.parquet_format import metadata_leaks
 from rackwright.masking.policy import digest
 from rackwright.masking.recognisers import Recogniser
 from rackwright.masking.records import Record, Walker
-from rackwright.masking.report import FILE, file_data, report_path
 from rackwright.masking.sources import STDIN, Source, list_sources
 from rackwright.progress import Progress, ignore
 from rackwright.schema.masking import MaskedColumn, MaskingPolicy, TextRules
+from workloads.masking_report import FILE, report_problem
 
-REPORT_MAX = 64 << 20
-"""Most bytes of a report: it lists each file."""
 PROGRESS_RECORDS = 10_000
 
 
@@ -123,44 +120,26 @@ def check_data(
     if anonymity:
         found += [_finding("quasi_identifiers", problem, count, source) for problem, count in _small(anonymity)]
     if source != STDIN:
-        found += [_finding("report", problem, 1, source) for problem in report_problems(policy, Path(source), records)]
+        files = [each.path for each in sources if each.path is not None]
+        problem = report_problem(Path(source), files, digest(policy), whole=True)
+        found += [_finding("report", problem, 1, source)] if problem else []
     return {"policy": policy.policy, "records": sum(records.values()), "findings": found, "anonymity": anonymity}
-
-
-def report_problems(policy: MaskingPolicy, target: Path, records: dict[str, int]) -> list[str]:
-    """Return the problems of the report beside *target*, whose files have these numbers of *records*."""
-    try:
-        content = parse_object(read_file(report_path(target), REPORT_MAX), REPORT_MAX)
-    except OSError:
-        return [f"there is no report {report_path(target).name}"]
-    except InvalidData:
-        return ["the report is damaged"]
-    if content.get("policy_sha256") != digest(policy):
-        return ["the report is of another policy"]
-    root = target if target.is_dir() else target.parent
-    expected = [file_data(root / name, name, count) for name, count in records.items()]
-    listed = content.get("files")
-    same = isinstance(listed, list) and sorted(map(str, listed)) == sorted(map(str, expected))
-    return [] if same else ["the files are not those of the report"]
 
 
 def _check_file(
     source: Source, policy: MaskingPolicy, checker: Checker, groups: Groups | None, progress: Progress
 ) -> int:
     number = 0
-    try:
-        with source.open() as file:
-            reader = open_reader(file, source.form, policy)
-            if reader.columns:
-                checker.check(dict.fromkeys(reader.columns), f"{source.name}: line 1")
-            for number, record in enumerate(reader, 1):
-                checker.check(record, f"{source.name}: record {number}")
-                if groups:
-                    groups.add(record)
-                if number % PROGRESS_RECORDS == 0:
-                    progress(f"checking: {source.name}, {quantity(number, 'record')}")
-    except Unreadable as error:
-        raise unreadable_error(source.name, error) from None
+    with quoting_nothing(source.name), source.open() as file:
+        reader = open_reader(file, source.form, policy)
+        if reader.columns:
+            checker.check(dict.fromkeys(reader.columns), f"{source.name}: line 1")
+        for number, record in enumerate(reader, 1):
+            checker.check(record, f"{source.name}: record {number}")
+            if groups:
+                groups.add(record)
+            if number % PROGRESS_RECORDS == 0:
+                progress(f"checking: {source.name}, {quantity(number, 'record')}")
     return number
 
 

@@ -61,8 +61,8 @@ class CsvWriter:
         """Write one record."""
         self._writer.writerow([record[name] for name in self._columns])
 
-    def close(self) -> None:
-        """Write what is left; the file itself stays open."""
+    def close(self, is_complete: bool) -> None:
+        """Write what is left, if all records were written; the file itself stays open."""
 
 
 class _Encoder:

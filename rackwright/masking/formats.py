@@ -1,10 +1,11 @@
 """The formats of data: the record readers and writers of each, by the ends of file names."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import BinaryIO, Literal, Protocol
 
-from rackwright.errors import ChangeRefused, Diagnostic
+from rackwright.errors import ChangeRefused, Diagnostic, StepFailed, UserError
 from rackwright.masking.records import Record
 from rackwright.schema.masking import MaskingPolicy
 
@@ -36,8 +37,8 @@ class RecordWriter(Protocol):
         """Write one record."""
         ...
 
-    def close(self) -> None:
-        """Write what is left; the file itself stays open."""
+    def close(self, is_complete: bool) -> None:
+        """Write what is left, if all records were written; the file itself stays open."""
         ...
 
 
@@ -92,8 +93,24 @@ def open_writer(file: BinaryIO, form: Format, reader: RecordReader, policy: Mask
     return ParquetWriter(file, reader)
 
 
-def unreadable_error(where: str, error: Unreadable) -> ChangeRefused:
-    """Return the error of the data at *where*."""
-    return ChangeRefused(
-        Diagnostic(where, str(error), "data of the format that the name or --format says", "Correct the data")
-    )
+@contextmanager
+def quoting_nothing(where: str) -> Iterator[None]:
+    """Replace each error of the block, whose text may quote a value, by one that does not.
+
+    Raises:
+        ChangeRefused: The data at *where* cannot be read or masked.
+        StepFailed: Reading or writing failed.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Unreadable as error:
+        expected = "data of the format that the name or --format says"
+        raise ChangeRefused(Diagnostic(where, str(error), expected, "Correct the data")) from None
+    except OSError as error:
+        problem = f"reading or writing failed: {error.strerror or type(error).__name__}"
+        raise StepFailed(Diagnostic(where, problem, help="Correct the cause, and run it again")) from None
+    except Exception as error:
+        problem = f"a record cannot be read or masked ({type(error).__name__})"
+        raise ChangeRefused(Diagnostic(where, problem, help="Convert the data to JSON Lines")) from None

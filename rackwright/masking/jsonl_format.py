@@ -47,5 +47,5 @@ class JsonlWriter:
         """Write one record."""
         self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
-    def close(self) -> None:
-        """Write what is left; the file itself stays open."""
+    def close(self, is_complete: bool) -> None:
+        """Write what is left, if all records were written; the file itself stays open."""

@@ -60,10 +60,13 @@ class ParquetWriter:
         if len(self._rows) >= ROWS:
             self._flush()
 
-    def close(self) -> None:
-        """Write what is left; the file itself stays open."""
-        self._flush()
-        self._parquet.close()
+    def close(self, is_complete: bool) -> None:
+        """Write what is left, if all records were written; the file itself stays open."""
+        try:
+            if is_complete:
+                self._flush()
+        finally:
+            self._parquet.close()
 
     def _flush(self) -> None:
         import pyarrow

@@ -1,9 +1,7 @@
 """The report of a masking: numbers and names of columns, and no values."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from typing_extensions import TypedDict
 
@@ -13,8 +11,6 @@ from rackwright.masking.masker import ColumnCounts
 from rackwright.masking.policy import digest
 from rackwright.schema.masking import MaskingPolicy
 
-FILE = "masking.json"
-"""Name of the report in a directory, and the end of its name beside a file."""
 NOT_COVERED = (
     "names of people, addresses and dates in texts",
     "numbers in words, and identifiers that are divided by other words or line breaks",
@@ -94,17 +90,6 @@ def report(
         "anonymity": anonymity,
         "not_covered": [*NOT_COVERED],
     }
-
-
-def report_path(target: Path) -> Path:
-    """Return the file with the report of *target*, a masked file or directory."""
-    return target / FILE if target.is_dir() else target.with_name(f"{target.name}.{FILE}")
-
-
-def file_data(path: Path, name: str, records: int) -> FileData:
-    """Return the entry of the masked file *path*."""
-    with path.open("rb") as file:
-        return {"name": name, "records": records, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _column(name: str, rule: str, counts: ColumnCounts | None) -> ColumnData:

@@ -12,13 +12,15 @@ from rackwright.errors import ChangeRefused, Diagnostic, quantity
 from rackwright.files import fsync_directory, replacing, write_atomic
 from rackwright.masking.anonymity import AnonymityData, Groups, is_anonymous
 from rackwright.masking.findings import refusals
-from rackwright.masking.formats import Format, Unreadable, open_reader, open_writer, unreadable_error
+from rackwright.masking.formats import Format, RecordWriter, open_reader, open_writer, quoting_nothing
 from rackwright.masking.masker import Masker
 from rackwright.masking.pseudonyms import Pseudonyms
-from rackwright.masking.report import FILE, FileData, MaskingReport, file_data, report, report_path, to_text
+from rackwright.masking.records import Record
+from rackwright.masking.report import FileData, MaskingReport, report, to_text
 from rackwright.masking.sources import Source, check_target, list_sources
 from rackwright.progress import Progress, format_remaining, ignore
 from rackwright.schema.masking import MaskingPolicy
+from workloads.masking_report import FILE, report_path, sha256_of
 
 PROGRESS_SECONDS, PROGRESS_RECORDS = 1.0, 256
 """Interval of lines about the progress, and the records between two looks at the clock."""
@@ -63,7 +65,7 @@ class Masking:
         with replacing(target, mode) as file:
             records = self._mask(only, file)
             anonymity = self._judge()
-        content = self._report([file_data(target, target.name, records)], anonymity)
+        content = self._report([_file_data(target, target.name, records)], anonymity)
         write_atomic(report_path(target), to_text(content), mode)
         return content
 
@@ -76,7 +78,7 @@ class Masking:
                 with path.open("xb") as file:
                     counts[each.name] = self._mask(each, file)
             content = self._report(
-                [file_data(place / name, name, count) for name, count in counts.items()], self._judge()
+                [_file_data(place / name, name, count) for name, count in counts.items()], self._judge()
             )
             write_atomic(place / FILE, to_text(content))
         return content
@@ -84,27 +86,31 @@ class Masking:
     def _mask(self, source: Source, target: BinaryIO) -> int:
         """Write the masked records of *source* to *target*, and return their number."""
         number = 0
-        try:
-            with source.open() as file:
-                reader = open_reader(file, source.form, self._policy)
-                if reader.columns:
-                    self._masker.mask(dict.fromkeys(reader.columns), f"{source.name}: line 1")
-                    self._refuse()  # each further record has the same columns
-                writer = open_writer(target, source.form, reader, self._policy)
+        with quoting_nothing(source.name), source.open() as file:
+            reader = open_reader(file, source.form, self._policy)
+            if reader.columns:
+                self._masker.mask(dict.fromkeys(reader.columns), f"{source.name}: line 1")
+                self._refuse()  # each further record has the same columns
+            writer = open_writer(target, source.form, reader, self._policy)
+            is_complete = False
+            try:
                 for number, record in enumerate(reader, 1):
-                    masked = self._masker.mask(record, f"{source.name}: record {number}")
-                    if not self._masker.findings:
-                        writer.write(masked)
-                        if self._groups:
-                            self._groups.add(masked)
+                    self._write(record, f"{source.name}: record {number}", writer)
                     if number % PROGRESS_RECORDS == 0:
                         self._show(self._records + number, self._bytes + (file.tell() if source.path else 0))
-                if not self._masker.findings:
-                    writer.close()
-        except Unreadable as error:
-            raise unreadable_error(source.name, error) from None
+                is_complete = not self._masker.findings
+            finally:
+                writer.close(is_complete)
         self._records, self._bytes = self._records + number, self._bytes + source.size
         return number
+
+    def _write(self, record: Record, place: str, writer: RecordWriter) -> None:
+        """Mask *record* and write it; after a finding nothing is written, and the rest is looked at for more."""
+        masked = self._masker.mask(record, place)
+        if not self._masker.findings:
+            writer.write(masked)
+            if self._groups:
+                self._groups.add(masked)
 
     def _refuse(self) -> None:
         if self._masker.findings:
@@ -133,6 +139,10 @@ class Masking:
         if self._total:
             text += f", {100 * done // self._total} %{format_remaining(done, self._total, seconds)}"
         self._progress(text)
+
+
+def _file_data(path: Path, name: str, records: int) -> FileData:
+    return {"name": name, "records": records, "sha256": sha256_of(path)}
 
 
 def anonymity_errors(data: AnonymityData, where: str) -> Iterator[Diagnostic]:

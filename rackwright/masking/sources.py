@@ -10,8 +10,8 @@ from typing import BinaryIO
 from rackwright.errors import ChangeRefused, Diagnostic
 from rackwright.masking.formats import Format, format_error, format_of
 from rackwright.masking.recognisers import Recogniser
-from rackwright.masking.report import report_path
 from rackwright.schema.masking import MaskingPolicy, TextRules
+from workloads.masking_report import report_path
 
 STDIN = "-"
 """The name of standard input."""

@@ -10,9 +10,9 @@ from pyarrow import parquet
 
 from rackwright.masking.check import MaskingCheck, check_data
 from rackwright.masking.policy import load_policy
-from rackwright.masking.report import file_data
 from rackwright.masking.run import Masking
 from tests.support.planted_leaks import POLICY, VALUES, raw_records, write_lines
+from workloads.masking_report import sha256_of
 
 KEY = "0123456789abcdef" * 4
 
@@ -36,7 +36,7 @@ def rewrite(target: Path, records: list[dict[str, Any]]) -> None:
     write_lines(target, records)
     report = target.with_name(f"{target.name}.masking.json")
     content = json.loads(report.read_text())
-    content["files"] = [file_data(target, target.name, len(records))]
+    content["files"] = [{"name": target.name, "records": len(records), "sha256": sha256_of(target)}]
     report.write_text(json.dumps(content))
 
 

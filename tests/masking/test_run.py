@@ -232,6 +232,17 @@ def test_a_file_name_with_an_identifier_is_refused_without_it(policy: Path, tmp_
     assert "110101" not in str(refused.value)
 
 
+def test_an_error_of_a_library_is_not_quoted(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise pa.ArrowInvalid("Could not convert '13800138000' with type str")
+
+    write_parquet(tmp_path / "raw.parquet", [{"id": 1}])
+    monkeypatch.setattr(parquet.ParquetWriter, "write_table", fail)
+    with pytest.raises(ChangeRefused, match="a record cannot be read or masked") as refused:
+        mask(policy, tmp_path / "raw.parquet", tmp_path / "masked.parquet")
+    assert "138" not in str(refused.value) and refused.value.__suppress_context__
+
+
 def test_small_groups_are_refused_with_their_numbers_alone(policy: Path, tmp_path: Path) -> None:
     quasi = "quasi_identifiers: {columns: [birth, ward], k: 3, sensitive: notes, l: 2}\n"
     policy.write_text(POLICY + quasi)

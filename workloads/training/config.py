@@ -132,6 +132,15 @@ class Rows(ConfigSchema):
     """Share that the run does not train on, selected by a hash of each row's content or of its ``group``."""
 
 
+class MaskedBy(ConfigSchema):
+    """The masking policy that has made the data: without its report beside them, a run refuses them."""
+
+    policy: str
+    """Name of the policy, for messages."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 digest of the policy: `policy_sha256` of the report of `rackwright mask`."""
+
+
 class Conversations(ConfigSchema):
     """Conversations in JSON Lines or Parquet files, of which a language model learns the answers.
 
@@ -142,6 +151,8 @@ class Conversations(ConfigSchema):
     path: str
     """A file, or a directory in which *pattern* selects files."""
     pattern: str = "*.jsonl"
+    masked_by: MaskedBy | None = None
+    """Masking policy of the files: other bytes than those of its report are refused."""
     tokenizer: str
     """Directory with the tokenizer of a Hugging Face model, and its chat template."""
     sequence_length: PositiveInt
@@ -163,6 +174,8 @@ class Preferences(ConfigSchema):
     path: str
     """A file, or a directory in which *pattern* selects files."""
     pattern: str = "*.jsonl"
+    masked_by: MaskedBy | None = None
+    """Masking policy of the files: other bytes than those of its report are refused."""
     tokenizer: str
     """Directory with the tokenizer of a Hugging Face model, and its chat template."""
     sequence_length: PositiveInt
@@ -196,6 +209,8 @@ class Tasks(ConfigSchema):
     path: str
     """A file, or a directory in which *pattern* selects files."""
     pattern: str = "*.jsonl"
+    masked_by: MaskedBy | None = None
+    """Masking policy of the files: other bytes than those of its report are refused."""
     tokenizer: str
     """Directory with the tokenizer of a Hugging Face model, and its chat template."""
     sequence_length: PositiveInt

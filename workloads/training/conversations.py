@@ -18,9 +18,10 @@ from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_json, parse_object, read_file
+from workloads.masking_report import report_problem
 from workloads.training import rows
 from workloads.training.chat_template import Message, answer_of
-from workloads.training.config import Conversations, Preferences, Tasks
+from workloads.training.config import Conversations, MaskedBy, Preferences, Tasks
 from workloads.training.tokenizer import load_tokenizer
 
 LINE_BYTES = 64 << 20
@@ -142,6 +143,8 @@ def read_rows(config: Conversations | Preferences | Tasks, parse: Callable[[Any]
     if not files:
         problem = f"{path} has no file {config.pattern}"
         raise UserError(Diagnostic("data.pattern", problem, help="Correct the path or the pattern"))
+    if config.masked_by is not None:
+        _require_masked(path, files, config.masked_by)
     problems: list[str] = []
     for place, row in chain.from_iterable(map(_rows, files)):
         try:
@@ -156,6 +159,22 @@ def read_rows(config: Conversations | Preferences | Tasks, parse: Callable[[Any]
             yield parsed
     if problems:
         raise UserError(*(Diagnostic("data.path", each, expected, "Correct the row") for each in problems))
+
+
+def _require_masked(path: Path, files: Sequence[Path], masked_by: MaskedBy) -> None:
+    """Return if *files* are those that the masking policy made, as the report beside them says.
+
+    Raises:
+        UserError: They are not, or there is no such report.
+    """
+    try:
+        problem = report_problem(path, files, masked_by.sha256)
+    except OSError as error:
+        problem = f"a file cannot be read: {error.strerror}"
+    if problem:
+        expected = f"data with their report of the policy {masked_by.policy}, {masked_by.sha256[:12]}…"
+        help = "Copy the output of `rackwright mask` and its report here"
+        raise UserError(Diagnostic("data.masked_by", f"{path}: {problem}", expected, help))
 
 
 def _rows(file: Path) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,46 @@
+"""The report of a masking beside its data: which policy made which bytes."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from workloads.foreign import InvalidData, parse_object, read_file
+
+FILE = "masking.json"
+"""Name of the report in a directory, and the end of its name beside a file."""
+BYTES_MAX = 64 << 20
+"""Most bytes of a report: it lists each file."""
+
+
+def report_path(target: Path) -> Path:
+    """Return the file with the report of *target*, a masked file or directory."""
+    return target / FILE if target.is_dir() else target.with_name(f"{target.name}.{FILE}")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 digest of the content of *path*."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def report_problem(target: Path, files: Iterable[Path], policy_sha256: str, whole: bool = False) -> str:
+    """Return the problem of the report of *target*; empty if it is of that policy and of these *files*.
+
+    Args:
+        files: Files of *target*.
+        whole: Whether the report has no other file.
+    """
+    try:
+        content = parse_object(read_file(report_path(target), BYTES_MAX), BYTES_MAX)
+    except OSError:
+        return f"there is no report {report_path(target).name}"
+    except InvalidData:
+        return "the report is damaged"
+    if content.get("policy_sha256") != policy_sha256:
+        return "the report is of another policy"
+    root = target if target.is_dir() else target.parent
+    entries = content.get("files")
+    listed = {str(each.get("name")): each.get("sha256") for each in entries or () if isinstance(each, dict)}
+    found = {str(path.relative_to(root)): sha256_of(path) for path in files}
+    same = found == listed if whole else found.items() <= listed.items()
+    return "" if same else "the files are not those of the report"
