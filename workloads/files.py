@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from workloads.foreign import open_regular
+
 
 @contextmanager
 def replacing(path: Path, mode: int | None = None, group: int = -1) -> Iterator[BinaryIO]:
@@ -46,7 +48,7 @@ def write_atomic(path: Path, content: str | bytes, mode: int | None = None, grou
 
 def copy_atomic(source: Path, target: Path) -> None:
     """Copy the content of *source* to *target*."""
-    with source.open("rb") as content, replacing(target) as file:
+    with open_regular(source, follow=True) as content, replacing(target) as file:
         shutil.copyfileobj(content, file)
 
 

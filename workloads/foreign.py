@@ -1,12 +1,15 @@
 """The one reader of foreign data: bytes and JSON from others, bounded in size, depth, number and time."""
 
+import errno
 import http.client
 import io
 import json
 import math
+import os
 import re
 import socket
 import ssl
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,15 +136,53 @@ def ended_after(seconds: float, body: Readable) -> Iterator[None]:
         raise TimeoutError(f"no end within {seconds:g} s")
 
 
+def open_regular(path: Path, *, follow: bool = False) -> io.BufferedReader:
+    """Return *path*, opened for reading: a regular file, and no device, FIFO or socket.
+
+    Args:
+        follow: Whether it may be a link to a regular file, as caches of models have them.
+
+    Raises:
+        OSError: The file is something else, or cannot be opened.
+    """
+    return os.fdopen(regular_descriptor(path, follow=follow), "rb")
+
+
+def regular_descriptor(path: Path, *, follow: bool = False) -> int:
+    """Return the descriptor of a regular file; see `open_regular`."""
+    # O_NONBLOCK: without it, opening a FIFO waits for its writer
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise OSError(error.errno, "it is a link", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return descriptor
+
+
 def read_file(path: Path, limit: int = BYTES_MAX) -> bytes:
-    """Return the content of a file that others wrote.
+    """Return the content of a regular file that others wrote.
 
     Raises:
         InvalidData: The file is longer than *limit*.
-        OSError: It cannot be read.
+        OSError: It cannot be read, or is no regular file.
     """
-    with path.open("rb") as file:
+    with open_regular(path, follow=True) as file:
         return read_bounded(file, limit)
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the content of a regular file of any size, such as data that the user names.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    with open_regular(path, follow=True) as file:
+        return file.read()
 
 
 def parse_json(

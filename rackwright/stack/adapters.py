@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.errors import DeclarationError, Diagnostic
-from rackwright.foreign import parse_object, read_bounded
+from rackwright.foreign import open_regular, parse_object, read_bounded
 from rackwright.kinds.model_server.spec import AdapterPart
 from rackwright.schema.server import Server
 from rackwright.schema.vllm import LoraAdapter
 from rackwright.stack.stack import Stack
 from workloads.serving.adapters import WEIGHTS
-from workloads.serving.model import Model, ModelFile, open_regular, version_of
+from workloads.serving.model import Model, ModelFile, version_of
 
 RANK_MAX = 1 << 20
 CONFIG = "adapter_config.json"

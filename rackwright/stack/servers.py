@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.errors import DeclarationError, Diagnostic, UserError, command
+from rackwright.foreign import open_regular
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.spec import SLACK_SECONDS, CanaryRows, ServerSpec
 from rackwright.kinds.pods.spec import GRPC_PORT, PORT, RowsPart, ServerPart
@@ -21,7 +22,7 @@ from rackwright.stack.stack import Stack
 from workloads.quantize import versions
 from workloads.serving import model as model_directory
 from workloads.serving.fit import Layout
-from workloads.serving.model import DamagedModel, Model, open_regular
+from workloads.serving.model import DamagedModel, Model
 from workloads.tracking import registry
 
 GpuAssignments = Mapping[tuple[str, str], GpuAssignment]

@@ -3,6 +3,7 @@
 import http.client
 import json
 import math
+import os
 import resource
 import socket
 import subprocess
@@ -18,7 +19,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.foreign import InvalidData, TooLarge, excerpt, parse_json, parse_object, read_bounded, read_file, within
+from workloads.errors import UserError
+from workloads.evaluation import data as evaluation_data
+from workloads.foreign import (
+    InvalidData,
+    TooLarge,
+    excerpt,
+    open_regular,
+    parse_json,
+    parse_object,
+    read_bounded,
+    read_file,
+    read_whole,
+    within,
+)  # fmt: skip
+from workloads.serving.vllm import read_object
+from workloads.tracking.provenance import load_json
 
 REFUSED = {
     "deep lists": b"[" * 100_000 + b"]" * 100_000,
@@ -239,3 +255,31 @@ def test_a_huge_integer_is_not_converted() -> None:
         parse_json(b"1" * 4_000_000)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 30
     assert math.isfinite(parse_json(b"1" * 40))
+
+
+@pytest.mark.parametrize("read", [read_file, read_whole, open_regular])
+def test_no_reader_waits_for_a_fifo_or_reads_a_device(read, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path / "link", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match=r"it is no regular file|it is a link"):
+            within(60, lambda path=path: read(path))
+
+
+def test_a_link_to_a_file_is_read_where_it_is_followed(tmp_path):
+    (tmp_path / "file").write_bytes(b"text")
+    (tmp_path / "link").symlink_to("file")
+
+    assert read_file(tmp_path / "link") == read_whole(tmp_path / "link") == b"text"
+    with open_regular(tmp_path / "link", follow=True) as file:
+        assert file.read() == b"text"
+    with pytest.raises(OSError, match="it is a link"):
+        open_regular(tmp_path / "link")
+
+
+@pytest.mark.parametrize("read", [read_object, load_json, lambda path: evaluation_data.read("texts", path)])
+def test_a_fifo_in_the_place_of_a_file_of_a_model_or_run_is_an_error(read, tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+
+    with pytest.raises(UserError, match="it is no regular file"):
+        within(60, lambda: read(tmp_path / "config.json"))

@@ -25,6 +25,7 @@ from workloads.checkpoint.manifest import Manifest
 from workloads.checkpoint.tar_reader import TarReader
 from workloads.errors import Diagnostic, UserError
 from workloads.files import fsync_directory
+from workloads.foreign import regular_descriptor
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """First bytes of gzip and zstd files. Source: RFC 1952, RFC 8878."""
@@ -224,7 +225,8 @@ def _examine(archive: Path, into: Path | None) -> Manifest:
         CheckpointDamaged: A file is missing, differs, or is not in the manifest.
         OSError: The archive cannot be read, or a file cannot be written.
     """
-    with archive.open("rb", buffering=0) as file:  # unbuffered: zstd continues at the position of our last read
+    # unbuffered: zstd continues at the position of our last read
+    with os.fdopen(regular_descriptor(archive, follow=True), "rb", buffering=0) as file:
         try:
             with _decompress(file) as stream:
                 reader = TarReader(stream)

@@ -17,6 +17,7 @@ from workloads.checkpoint.persist import WriteRequest, WriterSettings, print_mes
 from workloads.checkpoint.snapshot import Snapshot, build_header
 from workloads.checkpoint.writer import Writer
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import read_whole
 
 FINITE_NUMBERS = 1 << 20
 """Numbers that are judged at a time."""
@@ -129,7 +130,7 @@ def load(checkpoint: Checkpoint, rank: int = 0, world: int = 1) -> dict[str, Any
 
         return cast(Mapping[str, Any], load_file(checkpoint.path / tensors))
 
-    return tree.restore_state((checkpoint.path / values).read_bytes(), load_tensors)
+    return tree.restore_state(read_whole(checkpoint.path / values), load_tensors)
 
 
 class Checkpoints:

@@ -1,13 +1,13 @@
 """Files of checkpoints: digests, new files in pieces, and a limit of the rate."""
 
-import errno
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
+
+from workloads.foreign import open_regular, regular_descriptor
 
 PAGE = 4096
 CHUNK = 4 << 20
@@ -21,7 +21,7 @@ def sha256(path: Path, *, from_drive: bool = False) -> str:
         from_drive: Whether to drop its cached pages before and after (posix_fadvise, POSIX_FADV_DONTNEED), so that the
             drive itself is read. Dirty pages stay cached, so the file must have been fsynced before.
     """
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(regular_descriptor(path, follow=True), "rb", buffering=0) as file:
         if not from_drive:
             return hashlib.file_digest(file, "sha256").hexdigest()
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -36,10 +36,7 @@ def read(path: Path, most: int) -> bytes:
     Raises:
         OSError: The file cannot be read, or is not a regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with open_regular(path) as file:
         return file.read(most)
 
 

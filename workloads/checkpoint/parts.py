@@ -7,6 +7,7 @@ from typing import Any
 from workloads.checkpoint import tree
 from workloads.checkpoint.checkpoints import Checkpoint
 from workloads.checkpoint.layout import TENSORS, VALUES, shard_name
+from workloads.foreign import read_whole
 
 READ_BYTES = 8 << 20
 """The most bytes of a tensor that are read at a time."""
@@ -74,5 +75,5 @@ def open_state(checkpoint: Checkpoint, rank: int) -> dict[str, Any]:
     """
     world = checkpoint.manifest.world
     tensors = _Tensors(checkpoint.path / shard_name(rank, world, TENSORS))
-    values = (checkpoint.path / shard_name(rank, world, VALUES)).read_bytes()
+    values = read_whole(checkpoint.path / shard_name(rank, world, VALUES))
     return tree.restore_state(values, lambda: tensors)  # type: ignore[arg-type, return-value]

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from workloads.checkpoint import disk
 from workloads.files import fsync_directory
+from workloads.foreign import open_regular
 
 
 class Store(Protocol):
@@ -47,7 +48,7 @@ class DirectoryStore:
         new_file = target.with_name(f".{target.name}.new")
         new_file.unlink(missing_ok=True)  # left by a killed process
         try:
-            with source.open("rb") as file:
+            with open_regular(source, follow=True) as file:
                 digest = disk.copy(file, new_file)
             new_file.rename(target)
         except OSError:
@@ -58,7 +59,7 @@ class DirectoryStore:
         return digest
 
     def get(self, key: str, target: Path) -> str:
-        with (self.root / key).open("rb") as file:
+        with open_regular(self.root / key, follow=True) as file:
             return disk.copy(file, target)
 
     def digest(self, key: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import parse_json
+from workloads.foreign import parse_json, read_whole
 
 SHOWN_PROBLEMS = 5
 Kind = Literal["choices", "texts"]
@@ -33,7 +33,7 @@ def read(kind: Kind, path: Path) -> EvaluationData:
     """
     where = f"--{kind}"
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
         lines = [line for line in content.decode().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

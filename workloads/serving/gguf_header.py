@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import open_regular
 
 VERSIONS = (2, 3)
 MAX_KEYS, MAX_TENSORS, MAX_ELEMENTS = 1 << 16, 1 << 20, 1 << 22
@@ -61,7 +62,7 @@ def check(path: Path) -> None:
         UserError: the header is wrong, or the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             _check(_Reader(file))
     except (_HeaderError, OSError) as error:
         problem = f"the header is invalid: {error.strerror if isinstance(error, OSError) else error}"

@@ -8,15 +8,12 @@ digits-int8/
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Collection, Mapping
-from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from workloads.checkpoint import disk
 from workloads.errors import Diagnostic, UserError
 from workloads.files import fsync_directory
-from workloads.foreign import InvalidData, parse_json
+from workloads.foreign import InvalidData, open_regular, parse_json
 
 NAME = "model.json"
 MANIFEST_BYTES = 4 << 20
@@ -134,26 +131,6 @@ def parse(content: bytes, path: Path) -> Model:
             wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
         problem, expected = f"the file is not a model.json: {wrong}", 'the format "rackwright model 1"'
         raise UserError(Diagnostic(str(path), problem, expected, help)) from None
-
-
-def open_regular(path: Path) -> BufferedReader:
-    """Return *path*, opened for reading: a regular file, and no link, device or FIFO.
-
-    Raises:
-        OSError: the file is something else, or cannot be opened.
-    """
-    # O_NONBLOCK: without it, opening a FIFO waits for its writer
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OSError(error.errno, "it is a link", str(path)) from None
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return os.fdopen(descriptor, "rb")
 
 
 def check_files(directory: Path, model: Model) -> None:
@@ -279,7 +256,7 @@ def publish(
     partial.mkdir(parents=True)
     entries: dict[str, ModelFile] = {}
     for target, source in files.items():
-        with source.open("rb") as content:
+        with open_regular(source, follow=True) as content:
             digest = disk.copy(content, partial / target)
         entries[target] = ModelFile(bytes=(partial / target).stat().st_size, sha256=digest)
     for target, text in (extra or {}).items():

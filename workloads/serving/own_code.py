@@ -13,7 +13,8 @@ from typing import Any
 
 from workloads.checkpoint import disk
 from workloads.errors import Diagnostic, UserError
-from workloads.serving.model import DamagedModel, Model, open_regular
+from workloads.foreign import open_regular
+from workloads.serving.model import DamagedModel, Model
 
 SUFFIX = ".py"
 LOCAL = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")

@@ -10,6 +10,7 @@ from typing import Any
 
 from workloads.checkpoint import checkpoints, disk, layout, manifest
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import read_whole
 from workloads.tracking import provenance
 from workloads.tracking.server import TrackingRefused, TrackingServer
 from workloads.tracking.tracker import load_tracking_state
@@ -99,7 +100,7 @@ def _final_checkpoint(directory: Path, digest: str | None) -> checkpoints.Checkp
 
 
 def _manifest_digest(checkpoint: Path) -> str:
-    return sha256((checkpoint / manifest.NAME).read_bytes()).hexdigest()
+    return sha256(read_whole(checkpoint / manifest.NAME)).hexdigest()
 
 
 def find(server: TrackingServer, reference: str) -> Version:

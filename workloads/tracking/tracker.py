@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from workloads.errors import Diagnostic, UserError
 from workloads.files import write_atomic
-from workloads.foreign import parse_json
+from workloads.foreign import parse_json, read_whole
 from workloads.tracking import provenance
 from workloads.tracking.server import TrackingRefused, TrackingServer
 
@@ -195,7 +195,7 @@ class Tracker:
 def load_tracking_state(out: Path) -> dict[str, Any]:
     """Return the identity of the run in *out* at its server: ``url``, ``run``, ``experiment``; empty if untracked."""
     try:
-        state = json.loads((out / NAME).read_text())
+        state = json.loads(read_whole(out / NAME))
     except FileNotFoundError:
         return {}
     except ValueError:
@@ -251,7 +251,7 @@ def find_or_create_experiment(server: TrackingServer, name: str) -> str:
 
 def _config(out: Path) -> dict[str, Any]:
     try:
-        config = json.loads((out / "config.json").read_text())
+        config = json.loads(read_whole(out / "config.json"))
     except (FileNotFoundError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

@@ -4,6 +4,7 @@ Several conversations share a row of tokens if the model keeps them apart, which
 models of transformers divide a row where positions begin again.
 """
 
+import io
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import parse_json, parse_object, read_file
+from workloads.foreign import open_regular, parse_json, parse_object, read_file
 from workloads.masking_report import report_problem
 from workloads.training import rows
 from workloads.training.chat_template import Message, answer_of
@@ -187,7 +188,7 @@ def _rows(file: Path) -> Iterator[tuple[str, Any]]:
             for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
                 yield f"{file}, row {number}", row
             return
-        with file.open(encoding="utf-8") as lines:
+        with io.TextIOWrapper(open_regular(file, follow=True), encoding="utf-8") as lines:
             for number, line in enumerate(iter(lambda: lines.readline(LINE_BYTES), ""), 1):
                 if line.strip():
                     try:

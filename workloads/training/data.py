@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import read_whole
 from workloads.training import conversations, preferences, rows
 from workloads.training.config import Conversations, Data, Digits, Preferences, Rows, Tasks, Text
 from workloads.training.tasks import TaskSet
@@ -179,7 +180,7 @@ def _text(config: Text) -> tuple[Examples, Examples]:
     path, length = Path(config.path), config.sequence_length
     files = sorted(path.glob(config.pattern)) if path.is_dir() else [path]
     try:
-        whole = b"\n".join(file.read_bytes() for file in files)
+        whole = b"\n".join(read_whole(file) for file in files)
     except OSError as error:
         problem, note = f"{error.filename} cannot be read: {error.strerror}", "every host of the run reads it"
         raise UserError(Diagnostic("data.path", problem, help="Copy the text to this host", note=note)) from error

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workloads.checkpoint import Checkpoint, manifest, newest
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import read_whole
 from workloads.training import sharded
 from workloads.training.config import Data, FineTuning
 
@@ -53,7 +54,7 @@ def parse_data(entries: Sequence[Mapping[str, Any]]) -> tuple[Data, ...]:
 
 def checkpoint_digest(checkpoint: Checkpoint) -> str:
     """Return the sha256 of a checkpoint's manifest, which identifies the checkpoint by its content."""
-    return sha256((checkpoint.path / manifest.NAME).read_bytes()).hexdigest()
+    return sha256(read_whole(checkpoint.path / manifest.NAME)).hexdigest()
 
 
 def _find_checkpoint(parent: str) -> Checkpoint:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from workloads.errors import Diagnostic, UserError
 from workloads.evaluation.data import EvaluationData
-from workloads.foreign import parse_json, parse_object, read_file
+from workloads.foreign import parse_json, parse_object, read_file, read_whole
 from workloads.training import data as training_data
 from workloads.training import evaluation
 from workloads.training.device import select_device
@@ -67,7 +67,7 @@ class ModelMeter:
         return results
 
     def _file(self, model: Any, tokenizer: Any, data: EvaluationData) -> dict[str, Any]:
-        rows = [parse_json(line, lenient=True) for line in data.path.read_text().splitlines() if line.strip()]
+        rows = [parse_json(line, lenient=True) for line in read_whole(data.path).decode().splitlines() if line.strip()]
         figures = self._texts(model, tokenizer, rows) if data.kind == "texts" else self._choices(model, tokenizer, rows)
         return {"data": data.path.name, "kind": data.kind, "sha256": data.sha256, "rows": data.rows, **figures}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import parse_object
+from workloads.foreign import open_regular, parse_object
 from workloads.serving.fit.cache import LINEAR, Linear
 from workloads.serving.fit.quantisation import Format
 from workloads.serving.fit.shape import Experts, Latent, Shape
@@ -51,7 +51,7 @@ def _read_head(path: Path) -> Tensors:
     Source: safetensors' README, "Format": 8 bytes of length, JSON with offsets, then the tensors.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path, follow=True) as file:
         length = int.from_bytes(file.read(8), "little")
         head = file.read(length) if length <= min(size - 8, HEAD_BYTES) else b""
     try:

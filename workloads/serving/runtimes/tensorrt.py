@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import read_whole
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model, Tensor
 from workloads.serving.runtimes.cuda import CudaGpu
@@ -51,7 +52,7 @@ class TensorRtRuntime:
         [name] = model.files
         gpu.make_current()
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
-        self._engine = self._runtime.deserialize_cuda_engine((directory / name).read_bytes())
+        self._engine = self._runtime.deserialize_cuda_engine(read_whole(directory / name))
         if self._engine is None:
             problem = f"{library} {tensorrt.__version__} cannot load the engine"
             raise UserError(Diagnostic(str(directory / name), problem, help="Build the engine here"))
