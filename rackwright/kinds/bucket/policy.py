@@ -22,9 +22,9 @@ ON_OBJECTS: Mapping[Right, tuple[str, ...]] = {
 TRUSTED_KEYS = (RESTORE_TEST, "*/manifest.json", "*/canary.json")
 """Objects that rackwright trusts: the result of the restore test, and the manifests and canaries of archives. Only the
 account that manages the store writes them. A star covers slashes as well."""
-ON_INTERNAL_KEYS = ("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObject")
-"""Actions that no user may take on the store's own files: a version that is read or written as a file has no right of
-its own. Versity's gateway refuses a policy with an action that it does not know."""
+ON_INTERNAL_KEYS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+"""Actions that no user may take on the store's own files: a version that is read or written as a file needs no right on
+versions. Versity's gateway refuses a policy with an action that it does not know, as GetObjectVersion was."""
 
 
 def document(spec: BucketSpec) -> dict[str, Any]:
