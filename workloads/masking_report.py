@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from workloads.foreign import InvalidData, parse_object, read_file
+from workloads.foreign import InvalidData, open_regular, parse_object, read_file
 
 FILE = "masking.json"
 """Name of the report in a directory, and the end of its name beside a file."""
@@ -18,8 +18,8 @@ def report_path(target: Path) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 digest of the content of *path*."""
-    with path.open("rb") as file:
+    """Return the SHA-256 digest of the content of *path*, which may be a link to a regular file."""
+    with open_regular(path, follow=True) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

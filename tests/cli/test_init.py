@@ -19,6 +19,7 @@ from rackwright.cli.init import (
     RETIRING,
     STACKS,
     TEXTS,
+    TOOLS,
     Example,
     ci_files,
     project_files,
@@ -133,7 +134,7 @@ def test_no_placeholder_is_left_and_all_yaml_is_valid() -> None:
 
 @pytest.mark.parametrize("example", DEPLOYMENTS)
 def test_a_deployment_is_copied_whole(example: Example) -> None:
-    """Each file of the directory is there, apart from locks; fleets have a line for editors and a version before."""
+    """Each file of the directory is there, apart from locks; fleets have a line for editors and a version before it."""
     files = project_files("demo", example, python=False)
     shipped = ROOT / "stacks" / example.value
     tracked = subprocess.run(["git", "ls-files", "."], cwd=shipped, capture_output=True, text=True, check=True).stdout
@@ -141,7 +142,8 @@ def test_a_deployment_is_copied_whole(example: Example) -> None:
         content, copied = (shipped / path).read_bytes(), files[f"stacks/{example.value}/{path}"]
         if path.endswith(".yaml"):
             lines = str(copied).splitlines(keepends=True)
-            assert "".join(line for line in lines[1:] if line != "schema_version: 1\n") == content.decode()
+            added = ("# yaml-language-server:", "schema_version: 1\n")
+            assert "".join(line for line in lines if not line.startswith(added)) == content.decode()
         else:
             assert (copied if isinstance(copied, bytes) else copied.encode()) == content
     assert {f"stacks/{example.value}/README.md", f"stacks/Pulumi.{example.value}-models.yaml"} <= files.keys()
@@ -163,7 +165,12 @@ def test_a_new_deployment_needs_nothing_but_its_lock(
     with pytest.raises(DeclarationError) as error:
         feasible.check(load_stack(hosts, Path.cwd()))
     [lock] = error.value.diagnostics
-    assert lock.help == f"Run `rackwright lock --fetch {hosts}`"
+    *tools, fetch = re.findall("`(.+?)`", lock.help or "")
+    assert fetch == f"rackwright lock --fetch {hosts}"
+    # those that are not built here
+    assert {*tools} <= {f"rackwright toolchain {each}" for each in TOOLS.get(example, ())}, (
+        "those that are not built here"
+    )
 
 
 @pytest.mark.parametrize("example", RETIRING)
