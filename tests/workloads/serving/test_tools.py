@@ -10,7 +10,7 @@ from tests.support.model_servers import Answer, Writer, ask, here
 from workloads.serving.answers import HttpError
 from workloads.serving.openai.body import read
 from workloads.serving.openai.requests import ChatRequest
-from workloads.serving.openai.tools import MOST_TOOLS, call_schema
+from workloads.serving.openai.tools import CALL_ID, MOST_TOOLS, call_schema
 from workloads.serving.runtimes.events import EventReader
 from workloads.serving.runtimes.runtime import Piece, TextEnd
 
@@ -118,7 +118,7 @@ def test_a_forced_call_is_answered_as_a_call(stream: bool) -> None:
         [choice] = answer.json["choices"]
         assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")
         [call] = choice["message"]["tool_calls"]
-    assert call.pop("id").startswith("call_")
+    assert CALL_ID.fullmatch(call.pop("id")), "templates of Mistral's models take no other id"
     assert call == {"type": "function", "function": {"name": "time", "arguments": '{"zone":"ü"}'}}
 
 
@@ -137,9 +137,9 @@ def test_a_forced_call_that_was_cut_is_no_call(stream: bool) -> None:
 
 
 PARTS = (
-    {"index": 0, "id": "a", "type": "function", "function": {"name": "weather", "arguments": ""}},
+    {"index": 0, "id": "aB3dE6gH9", "type": "function", "function": {"name": "weather", "arguments": ""}},
     {"index": 0, "function": {"arguments": '{"city"'}},
-    {"index": 1, "id": "b", "type": "function", "function": {"name": "time", "arguments": "{}"}},
+    {"index": 1, "id": "J" * 32, "type": "function", "function": {"name": "time", "arguments": "{}"}},
     {"index": 0, "function": {"arguments": ': "Oslo"}'}},
 )
 
@@ -164,16 +164,24 @@ def test_calls_that_llama_cpp_reads_reach_the_client(stream: bool) -> None:
 
     if stream:
         found = deltas(answer)
-        assert [part for each in found for part in each["delta"].get("tool_calls", [])] == [*PARTS]
+        parts = [part for each in found for part in each["delta"].get("tool_calls", [])]
+        ids = [part["id"] for part in parts if "id" in part]
+        assert [
+            {**part, "id": other["id"]} if "id" in part else part for part, other in zip(parts, PARTS, strict=True)
+        ] == [*PARTS]
         assert found[-1]["finish_reason"] == "tool_calls"
     else:
         [choice] = answer.json["choices"]
         assert (choice["message"]["content"], choice["finish_reason"]) == ("Let me look.", "tool_calls")
-        assert [each["function"] for each in choice["message"]["tool_calls"]] == [
+        calls = choice["message"]["tool_calls"]
+        ids = [each["id"] for each in calls]
+        assert [each["function"] for each in calls] == [
             {"name": "weather", "arguments": '{"city": "Oslo"}'},
             {"name": "time", "arguments": "{}"},
         ]
         assert answer.json["usage"]["completion_tokens"] == 9
+    assert ids[0] == "aB3dE6gH9", "an id that the model's own format has stays"
+    assert CALL_ID.fullmatch(ids[1]), "templates of Mistral's models take no other id"
 
 
 WIDE = {"enum": [*range(500)]}

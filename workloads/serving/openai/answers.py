@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from workloads.serving.model import Model
 from workloads.serving.openai.requests import MOST_LOGPROBS, ChatRequest, CompletionRequest
-from workloads.serving.openai.tools import join_calls, read_call
+from workloads.serving.openai.tools import CALL_ID, join_calls, new_call_id, read_call
 from workloads.serving.runtimes.runtime import Piece, TextEnd
 
 DONE = b"data: [DONE]\n\n"
@@ -26,6 +26,8 @@ class AnswerFormat:
         """Whether the text is a call, in the form of `call_schema`."""
         self._call = ""
         """The text of the call so far."""
+        self._call_ids: dict[int, str] = {}
+        """The ids of the calls so far, by their index."""
         self._offset = 0
         """Characters of the text so far, for the log-probabilities of a text."""
         self._with_usage = request.stream_options is not None and request.stream_options.include_usage
@@ -72,13 +74,20 @@ class AnswerFormat:
     def _as_call(self, piece: Piece) -> Piece:
         """Return *piece*; of a text that is a call, the call with its last piece, and none if the text was cut."""
         if not self._is_call:
-            return piece
+            return replace(piece, calls=tuple(map(self._with_id, piece.calls))) if piece.calls else piece
         self._call += piece.text
         if piece.end is None or piece.end.reason != "stop":
             return replace(piece, text="")
         if (call := read_call(self._call)) is None:
             return replace(piece, text="", end=replace(piece.end, reason="length"))
         return replace(piece, text="", calls=(call,), end=replace(piece.end, reason="tool_calls"))
+
+    def _with_id(self, part: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return *part* of a call, with an id that every chat template takes in place of another one."""
+        if not (id := part.get("id")):
+            return part
+        known = self._call_ids.setdefault(part["index"], id if CALL_ID.fullmatch(id) else new_call_id())
+        return {**part, "id": known}
 
     def _event(
         self, content: dict[str, Any], reason: str | None = None, logprobs: dict[str, Any] | None = None

@@ -1,6 +1,8 @@
 """Tools that a model may call, and its calls."""
 
-import uuid
+import re
+import secrets
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -27,6 +29,8 @@ class ToolCall(StrictBody):
     function: CalledFunction
 
 
+CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
+"""The form of the id of a call: chat templates of Mistral's models refuse a message with another one."""
 CALL_BYTES = 4 << 20
 """The largest call of a function."""
 MOST_TOOLS, TOOL_PARTS = 64, 2048
@@ -111,7 +115,12 @@ def read_call(text: str) -> dict[str, Any] | None:
     except InvalidData:
         return None
     function = {"name": call["name"], "arguments": to_json(call["arguments"]).decode()}
-    return {"index": 0, "id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function}
+    return {"index": 0, "id": new_call_id(), "type": "function", "function": function}
+
+
+def new_call_id() -> str:
+    """Return a random id for a call, which every chat template takes."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
 
 
 def join_calls(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
