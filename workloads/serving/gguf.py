@@ -33,7 +33,8 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path, embe
     check_name(name)
     for each in files.values():
         if not each.is_file():
-            raise UserError(Diagnostic(str(each), "the file does not exist", help="Correct the path"))
+            problem = "it is no regular file" if each.exists() else "the file does not exist"
+            raise UserError(Diagnostic(str(each), problem, help="Correct the path"))
     from workloads.serving.runtimes.llama import start_server
 
     defaults = {"embeddings": embeddings} if embeddings else {}

@@ -20,10 +20,16 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value, by the number of its type."""
 _STRING, _ARRAY = 8, 9
 _LARGEST = (1 << 63) - 1
+SPLIT_COUNT = "split.count"
+"""The key with the number of files of a model. Source: gguf-split of llama.cpp."""
 
 
 class _HeaderError(Exception):
     """An error in a header."""
+
+
+class _Split(_HeaderError):
+    """A header of one file of several."""
 
 
 class _Reader:
@@ -59,11 +65,15 @@ def check(path: Path) -> None:
     """Check that the header of the GGUF file *path* is complete and consistent with the file's size.
 
     Raises:
-        UserError: the header is wrong, or the file cannot be read.
+        UserError: the header is wrong, the file cannot be read, or it is one file of several: the others are in no
+            published model.
     """
     try:
         with open_regular(path, follow=True) as file:
             _check(_Reader(file))
+    except _Split as error:
+        help = "Merge the files with `llama-gguf-split --merge FIRST.gguf MODEL.gguf` of llama.cpp, and use that file"
+        raise UserError(Diagnostic(str(path), str(error), "a model in one file", help)) from None
     except (_HeaderError, OSError) as error:
         problem = f"the header is invalid: {error.strerror if isinstance(error, OSError) else error}"
         raise UserError(Diagnostic(str(path), problem, "a GGUF file", "Download the file again")) from None
@@ -76,8 +86,12 @@ def _check(reader: _Reader) -> None:
         raise _HeaderError(f"it has version {version}, not {' or '.join(map(str, VERSIONS))}")
     tensors, keys = reader.count(MAX_TENSORS, "tensors"), reader.count(MAX_KEYS, "keys")
     for _ in range(keys):
-        _name(reader)
-        _value(reader, reader.number(4))
+        name, kind = _name(reader), reader.number(4)
+        if name == SPLIT_COUNT and kind in _SIZES:
+            if (files := reader.number(_SIZES[kind])) > 1:
+                raise _Split(f"the model is split into {files} files, and this is one of them")
+        else:
+            _value(reader, kind)
     offsets = []
     for _ in range(tensors):
         _name(reader)
@@ -95,10 +109,10 @@ def _check(reader: _Reader) -> None:
         raise _HeaderError("a tensor lies after the end of the file")
 
 
-def _name(reader: _Reader) -> None:
+def _name(reader: _Reader) -> str:
     size = reader.count(NAME_BYTES, "bytes in a name")
     try:
-        reader.read(size).decode()
+        return reader.read(size).decode()
     except UnicodeDecodeError:
         raise _HeaderError("a name is not UTF-8") from None
 

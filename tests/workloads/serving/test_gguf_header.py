@@ -57,6 +57,23 @@ def test_one_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, content: b
         check(tmp_path / "m.gguf")
 
 
+def split(count: int) -> bytes:
+    return string(b"split.count") + struct.pack("<IH", 2, count)
+
+
+def test_a_file_of_several_is_refused_with_the_way_to_merge_them(tmp_path: Path) -> None:
+    """
+    Before, the first of them was published, and no server could load it.
+    """
+    path = tmp_path / "m-00001-of-00004.gguf"
+    path.write_bytes(header(3, [KEY, split(4)], [tensor(2, 2)]) + bytes(16))
+    with pytest.raises(UserError, match="the model is split into 4 files") as refused:
+        check(path)
+    assert "gguf-split --merge" in refused.value.diagnostic.help
+    path.write_bytes(header(3, [KEY, split(1), KEY], [tensor(2, 2)]) + bytes(16))
+    check(path)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         check(tmp_path / "m.gguf")

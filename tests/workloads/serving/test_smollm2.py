@@ -250,9 +250,10 @@ def test_what_is_no_gguf_is_not_published(tmp_path: Path, capfd: pytest.CaptureF
     for file, message in (
         ("m.gguf", "the header is invalid: it does not begin with GGUF; a GGUF file"),
         ("none.gguf", "the file does not exist. Correct the path"),
+        ("", "it is no regular file. Correct the path"),
     ):
         assert publishing.main([str(tmp_path / file), "--name", "m", "--out", str(tmp_path / "out")]) == 2
-        assert f"{tmp_path / file}: the " in (answer := capfd.readouterr().err)
+        assert f"{tmp_path / file}: " in (answer := capfd.readouterr().err)
         assert message in sentences(answer)
     assert not (tmp_path / "out").exists()
     assert publishing.main([str(tmp_path / "m.gguf"), "--name", "a b", "--out", str(tmp_path / "out")]) == 2
