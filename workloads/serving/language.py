@@ -22,7 +22,7 @@ from workloads.serving.offload import offload
 from workloads.serving.openai.answers import DONE, AnswerFormat, format_event
 from workloads.serving.openai.body import check_model, read
 from workloads.serving.openai.requests import ChatRequest, TextRequest
-from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, TextEnd
+from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, TextEnd, UnreadableOutput
 from workloads.serving.settings import ServingSettings
 from workloads.serving.streaming import NO_BUFFERING, or_disconnect
 
@@ -126,6 +126,9 @@ async def _answer(
             field = parsed.schema_field if SCHEMA_ERROR.search(str(error)) else None
             field = field or parsed.prompt_field()
             raise HttpError(400, f"{field}: {error}", param=field, code=error.code) from None
+        except UnreadableOutput as error:  # no 5xx: OpenAI's clients would repeat it, and the server has not failed
+            reason = f"{error}; send another seed, or other messages"
+            raise HttpError(400, reason, code="unreadable_output") from None
         others = _until(limit, pieces, answer)
         if parsed.stream:
             return EventStream(_events(form, first, others, log_fields), cleanup.pop_all())

@@ -1,6 +1,7 @@
 """llama.cpp: a language model or an embedding model in a GGUF file, on processors or on GPUs."""
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,16 @@ from workloads.errors import Diagnostic, UserError
 from workloads.serving import gguf_header
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import EventReader
-from workloads.serving.runtimes.runtime import Embeddings, InvalidPrompt, Piece
+from workloads.serving.runtimes.runtime import Embeddings, InvalidPrompt, Piece, TextEnd, UnreadableOutput
 from workloads.serving.settings import ServingSettings
 
 MOST_TEXTS = 256
 """The most texts at once. Source: LLAMA_MAX_SEQ of llama.cpp."""
 
 
+_EVENTS = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+_UNREADABLE = re.compile("The model produced output that does not match|Failed to parse input")
+"""Messages of llama.cpp about an output without the form that the chat template gives it. Source: common/chat.cpp."""
 _PROBE = [{"role": "user", "content": "a"}]
 _PROBE_TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
 
@@ -56,18 +60,26 @@ class LlamaRuntime:
 
     def _prompt_tokens(self, **more: Any) -> int:
         """Return the tokens of a short prompt; 0 if the model's template does not take it."""
+        tokens = 0
+
+        def stop_at_prompt(event: Mapping[str, Any]) -> bool:
+            nonlocal tokens
+            tokens = event.get("prompt_progress", {}).get("total", tokens)
+            return bool(tokens)  # before llama.cpp reads the output, which may not have the template's form
+
         try:
-            answer = self._server.handle_chat_completions({"messages": _PROBE, "max_tokens": 1, **more})
+            self._server.handle_chat_completions(
+                {"messages": _PROBE, "max_tokens": 1, **_EVENTS, **more}, stop_at_prompt
+            )
         except ValueError:
             return 0
-        return int(answer.get("usage", {}).get("prompt_tokens", 0))
+        return tokens
 
     def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
         handle = self._server.handle_chat_completions if "messages" in request else self._server.handle_completions
         listener = _EventListener(on_piece)
         try:
-            events = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
-            handle({**request, **events}, listener)
+            handle({**request, **_EVENTS}, listener)
         except ValueError as error:  # C++'s invalid argument, such as two last messages of the assistant
             raise InvalidPrompt(str(error)) from None
         if listener.failure is not None:
@@ -85,13 +97,27 @@ class _EventListener:
     """The callback for llama.cpp's events; it keeps an exception, because llama.cpp would lose a raised one."""
 
     def __init__(self, on_piece: Callable[[Piece], bool]) -> None:
-        self._events = EventReader(on_piece, _failure)
+        self._events = EventReader(self._count, _failure)
+        self._on_piece = on_piece
+        self._prompt_tokens: int | None = None
+        self._tokens = 0
         self.failure: Exception | None = None
+
+    def _count(self, piece: Piece) -> bool:
+        self._prompt_tokens = piece.prompt_tokens or self._prompt_tokens
+        self._tokens += bool(piece.text or piece.calls)
+        return self._on_piece(piece)
 
     def __call__(self, event: dict[str, Any]) -> bool:
         """Return whether llama.cpp should stop."""
         try:
             return not self._events.feed(event)
+        except UnreadableOutput as error:
+            if self._tokens:  # the text so far is all that the client can get
+                self._on_piece(Piece("", TextEnd("length", self._prompt_tokens, self._tokens)))
+            else:
+                self.failure = error
+            return True
         except Exception as error:
             self.failure = error
             return True
@@ -127,6 +153,8 @@ def _failure(error: Mapping[str, Any]) -> Exception:
         return InvalidPrompt(reason, "context_length_exceeded")
     if error.get("code") == 400:
         return InvalidPrompt(str(error.get("message")))
+    if _UNREADABLE.match(str(error.get("message"))):
+        return UnreadableOutput("the output does not have the form that the model's chat template gives it")
     return RuntimeError(f"llama.cpp: {error.get('type')} {error.get('code')}")  # its message may have the prompt
 
 

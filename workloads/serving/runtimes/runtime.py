@@ -80,6 +80,10 @@ class InvalidPrompt(Exception):
         self.code = code
 
 
+class UnreadableOutput(Exception):
+    """An output of the model in which the runtime finds no text and no calls; another seed may give another one."""
+
+
 @runtime_checkable
 class LanguageRuntime(LoadedModel, Protocol):
     """A language model. Several threads may use it at once."""
@@ -94,6 +98,7 @@ class LanguageRuntime(LoadedModel, Protocol):
 
         Raises:
             InvalidPrompt: nothing was generated.
+            UnreadableOutput: no piece of what was generated can be read.
         """
 
 
