@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import openai
@@ -100,10 +100,35 @@ def test_an_answer_has_the_schema_that_was_asked_for(client: openai.OpenAI) -> N
 
 
 @pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ({"type": "integer", "exclusiveMinimum": 5, "maximum": 7}, lambda value: value in (6, 7)),
+        ({"type": "integer", "maximum": -7}, lambda value: type(value) is int and value <= -7),
+        ({"type": "string", "enum": [1, "a"]}, lambda value: value == "a"),
+        ({"type": "array", "minItems": 2, "maxItems": 2, "items": {"const": 1}}, lambda value: value == [1, 1]),
+        ({"type": "array", "prefixItems": [{"const": 1}], "items": {"const": 2}}, lambda value: value == [1]),
+        ({"$ref": "#/$defs/a_b", "$defs": {"a b": {"const": 1}, "a_b": {"const": 2}}}, lambda value: value == 2),
+    ],
+)  # fmt: skip
+def test_the_grammar_enforces_what_is_taken(
+    client: openai.OpenAI, shape: dict[str, object], fits: Callable[[object], bool]
+) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": shape}}
+    for seed in range(3):
+        answer = client.chat.completions.create(
+            model=NAME, max_tokens=64, temperature=2, seed=seed, messages=HELLO, response_format=form
+        )
+        [choice] = answer.choices
+        if choice.finish_reason == "stop":
+            assert fits(json.loads(choice.message.content))
+
+
+@pytest.mark.parametrize(
     "shape",
     [
         {"type": "nonsense"}, {"$ref": "https://example.org/x.json"}, {"$ref": "#"}, {"allOf": [{"$ref": "#"}]},
         {"type": "string", "minLength": 10**9, "maxLength": 10**9}, {"$ref": "#/nothing"},
+        {"type": "integer", "minimum": 5, "maximum": 3}, {"type": "integer", "multipleOf": 1000},
     ],
 )  # fmt: skip
 def test_a_schema_that_makes_no_grammar_is_refused(client: openai.OpenAI, shape: dict[str, object]) -> None:

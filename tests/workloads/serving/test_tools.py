@@ -94,13 +94,22 @@ def test_a_forced_call_has_the_schema_of_a_function(choice: object, names: list[
     assert [each["properties"]["name"]["const"] for each in form["anyOf"]] == names
 
 
-def test_references_of_a_tool_name_its_own_parts() -> None:
-    request = read(body(tools=[tool("time", parameters={"type": "object"}), tool()]), ChatRequest, Writer().model)
+def test_the_schema_of_a_call_has_the_parts_that_references_name() -> None:
+    request = read(body(tools=[tool("time", parameters={}), tool()]), ChatRequest, Writer().model)
     form = call_schema(request.tools)
 
-    assert form["anyOf"][1]["properties"]["arguments"] == {"$ref": "#/$defs/1"}
-    assert form["$defs"]["1"]["properties"]["city"] == {"$ref": "#/$defs/1/$defs/name"}
-    assert request.tools[1].function.parameters == CITY, "the request stays as it is"
+    time, weather = (each["properties"]["arguments"] for each in form["anyOf"])
+    assert time == {"type": "object"}, "arguments are always an object"
+    assert weather["properties"]["city"] == {"type": "string"}
+    assert request.tools[1].function.parameters == CITY, "the prompt has the schema as it is"
+
+
+def test_parameters_that_no_grammar_enforces_are_refused_where_a_call_is_forced() -> None:
+    tools = [tool(parameters={"type": "object", "properties": {"n": {"type": "number", "minimum": 1}}})]
+    assert "tools: the parameters of weather: the schema has properties.n.minimum of type number" in refusal(
+        tools=tools, tool_choice="required"
+    )
+    assert read(body(tools=tools), ChatRequest, Writer().model).tools
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -5,8 +5,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from workloads.serving.openai.body import ModelRequest, StrictBody, Texts
+from workloads.serving.openai.grammar import enforceable
 from workloads.serving.openai.schema import check_schema
-from workloads.serving.openai.tools import MOST_TOOLS, NamedTool, Tool, ToolCall, call_schema, check_tools
+from workloads.serving.openai.tools import (
+    MOST_TOOLS,
+    NamedTool,
+    Tool,
+    ToolCall,
+    call_schema,
+    check_enforced,
+    check_tools,
+)
 
 _SEEDS = 2**32 - 1
 """The number of seeds: llama.cpp takes 32 bits, and the last value means a random seed."""
@@ -59,7 +68,9 @@ class StreamOptions(StrictBody):
 
 
 class JsonSchema(StrictBody):
-    schema_: Annotated[dict[str, Any], AfterValidator(check_schema)] = Field(alias="schema")
+    schema_: Annotated[dict[str, Any], AfterValidator(check_schema), AfterValidator(enforceable)] = Field(
+        alias="schema"
+    )
     strict: bool = True
     """Whether the answer has the schema; llama.cpp's always have it."""
     description: str = ""
@@ -131,6 +142,8 @@ class ChatRequest(CompletionRequest):
             raise ValueError("tool_choice needs tools")
         if isinstance(self.tool_choice, NamedTool) and not self.forced_tools:
             raise ValueError(f"tool_choice names {self.tool_choice.function.name}, which tools does not have")
+        for each in self.forced_tools:
+            check_enforced(each)
         return self
 
     @property

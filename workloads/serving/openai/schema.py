@@ -39,7 +39,7 @@ def measure_schema(schema: dict[str, Any]) -> tuple[int, int]:
                 repetitions += _check_keywords(each)
                 below += each.values()
                 if isinstance(reference := each.get("$ref"), str):
-                    level.append(_resolve_reference(schema, reference))
+                    level.append(resolve_reference(schema, reference))
             elif isinstance(each, list):
                 below += each
         level = below
@@ -51,7 +51,7 @@ def measure_schema(schema: dict[str, Any]) -> tuple[int, int]:
     return parts, repetitions
 
 
-def _resolve_reference(schema: dict[str, Any], reference: str) -> Any:
+def resolve_reference(schema: dict[str, Any], reference: str) -> Any:
     """Return the part of *schema* that *reference* names, such as ``#/$defs/city``."""
     root, *names = reference.split("/")
     found: Any = schema

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from workloads.foreign import InvalidData, parse_json
 from workloads.serving.openai.body import StrictBody
+from workloads.serving.openai.grammar import ANY, enforceable
 from workloads.serving.openai.schema import MOST_REPETITIONS, check_schema, measure_schema
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -79,33 +80,39 @@ def check_tools(tools: list[Tool]) -> list[Tool]:
     return tools
 
 
+def check_enforced(tool: Tool) -> None:
+    """Check that a grammar enforces the schema of *tool*, which a forced call has.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        _arguments(tool)
+    except ValueError as error:
+        raise ValueError(f"tools: the parameters of {tool.function.name}: {error}") from None
+
+
+def _arguments(tool: Tool) -> dict[str, Any]:
+    form = enforceable(tool.function.parameters)
+    return {"type": "object"} if form == ANY else form  # the arguments of a call are always an object
+
+
 def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
-    """Return the JSON Schema of a call of one of *tools*, in which references name the parts of the tool's schema."""
-    places = {tool.function.name: f"#/$defs/{number}" for number, tool in enumerate(tools)}
+    """Return the JSON Schema of a call of one of *tools*, without references."""
     return {
         "anyOf": [
             {
                 "type": "object",
-                "properties": {"name": {"const": name}, "arguments": {"$ref": place}},
+                "properties": {
+                    "name": {"const": tool.function.name},
+                    "arguments": _arguments(tool),
+                },
                 "required": ["name", "arguments"],
                 "additionalProperties": False,
             }
-            for name, place in places.items()
+            for tool in tools
         ],
-        "$defs": {str(number): _with_references(tool.function.parameters, number) for number, tool in enumerate(tools)},
     }
-
-
-def _with_references(value: Any, number: int) -> Any:
-    """Return *value*, a part of a schema, with its references as parts of the schema of call *number*."""
-    if isinstance(value, list):
-        return [_with_references(each, number) for each in value]
-    if not isinstance(value, dict):
-        return value
-    moved = {key: _with_references(each, number) for key, each in value.items()}
-    if isinstance(reference := value.get("$ref"), str):
-        moved["$ref"] = f"#/$defs/{number}{reference.removeprefix('#')}"
-    return moved
 
 
 def read_call(text: str) -> dict[str, Any] | None:
