@@ -109,8 +109,19 @@ def create(
     _metadata(app, runtime.model)
     add_routes(app)
     document.complete_schema(app, runtime.model, *body_models)
+    _answer_head(app)
     _refusals(app)
     return Middleware(app, keys, Shares(settings), quotas, metrics, lambda: state.draining, log_event)
+
+
+def _answer_head(app: FastAPI) -> None:
+    """Make each route of *app* that answers GET answer HEAD. Source: RFC 9110, section 9.1.
+
+    The document of *app* is complete before: it would have both as operations of the same name.
+    """
+    for route in app.routes:
+        if isinstance(route, APIRoute) and "GET" in route.methods:
+            route.methods.add("HEAD")
 
 
 class Queue(Protocol):

@@ -304,6 +304,10 @@ def test_a_key_has_quotas_and_its_own_metrics(vllm: VllmApp) -> None:
     ("encoding", "encoded", "status"),
     [
         ("gzip", packed(asking()), 200),
+        ("gzip", packed(asking()[:9]) + packed(b"") + packed(asking()[9:]), 200),
+        ("gzip", packed(asking()) + packed(b"") * 16, 400),
+        ("gzip", packed(asking()) + packed(b" " * 2048) * 2, 413),
+        ("deflate", zlib.compress(asking()) * 2, 400),
         ("deflate", zlib.compress(asking()), 200),
         ("deflate", zlib.compress(asking(), wbits=-15), 200),
         ("identity", asking(), 200),

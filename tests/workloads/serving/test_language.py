@@ -130,6 +130,7 @@ def test_the_model_is_listed(free: Here) -> None:
     [one] = ask(free.address, "/v1/models").json["data"]
     assert (one["id"], one["object"]) == ("held", "model")
     assert ask(free.address, "/v1/models/held").json == one
+    assert [ask(free.address, path, method="HEAD").status for path in ("/v1/models", "/v1/models/held")] == [200, 200]
     assert ask(free.address, "/v2/models/held").json["lineage"] == {"of": "a test"}
 
 

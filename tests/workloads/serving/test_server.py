@@ -108,6 +108,17 @@ def test_routes(free: Here, method: str, path: str, status: int, expected: objec
     assert (answer.status, answer.json) == (status, expected)
 
 
+def test_each_route_that_answers_get_answers_head(free: Here) -> None:
+    paths = ask(free.address, "/openapi.json").json["paths"]
+    gets = [path.format(name="held", version="1") for path, operations in paths.items() if "get" in operations]
+    assert {"/ready", "/v2", "/v2/models/held/versions/1/ready"} <= {*gets}
+    for path in gets:
+        answer = ask(free.address, path, method="HEAD")
+        assert (answer.status, answer.content) == (200, b""), path
+        assert answer.headers["content-type"] == ask(free.address, path).headers["content-type"]
+    assert all("head" not in operations for operations in paths.values()), "the document has each operation once"
+
+
 def test_the_metadata_has_the_lineage(free: Here) -> None:
     report = ask(free.address, "/v2/models/held/versions/1").json
     assert report["lineage"] == {"of": "a test"}

@@ -82,6 +82,15 @@ def test_the_runtime_gets_tools_calls_and_results() -> None:
     assert none.keys() == {"messages"}
 
 
+def test_a_message_of_an_answer_can_be_sent_back() -> None:
+    message = {
+        "role": "assistant", "content": "x", "refusal": None, "annotations": [], "audio": None, "function_call": None,
+        "reasoning": "r", "reasoning_content": "r", "tool_calls": [{**CALL, "index": 0}],
+    }  # fmt: skip
+    request = read(body(messages=[*HELLO["messages"], message]), ChatRequest, Writer().model)
+    assert request.runtime_request()["messages"][1] == {"role": "assistant", "content": "x", "tool_calls": [CALL]}
+
+
 @pytest.mark.parametrize(("choice", "names"), [("required", ["weather", "time"]), (NAMED, ["time"])])
 def test_a_forced_call_has_the_schema_of_a_function(choice: object, names: list[str]) -> None:
     runtime = Caller(free=True)

@@ -40,6 +40,8 @@ class StrictBody(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
     always_read: ClassVar[tuple[str, ...]] = ()
     """Fields that mean something with each of their values."""
+    of_answers: ClassVar[tuple[str, ...]] = ()
+    """Fields of answers that clients send back, and that say nothing to the model."""
 
     @model_validator(mode="before")
     @classmethod
@@ -47,7 +49,7 @@ class StrictBody(BaseModel):
         if not isinstance(values, dict):
             return values
         kept = (key for key, value in values.items() if not _is_neutral(key, value) or key in cls.always_read)
-        return {key: values[key] for key in kept if values[key] is not None}
+        return {key: values[key] for key in kept if values[key] is not None and key not in cls.of_answers}
 
 
 def _is_neutral(name: str, value: object) -> bool:

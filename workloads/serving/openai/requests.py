@@ -36,6 +36,7 @@ class Part(StrictBody):
 
 
 class Message(StrictBody):
+    of_answers = ("annotations", "reasoning", "reasoning_content")
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[list[Part], Field(min_length=1), BeforeValidator(_as_parts)] | None = None
     tool_calls: list[ToolCall] = Field(default=[], max_length=128)

@@ -25,6 +25,7 @@ class CalledFunction(StrictBody):
 
 
 class ToolCall(StrictBody):
+    of_answers = ("index",)
     id: Annotated[str, Field(min_length=1, max_length=256)]
     type: Literal["function"]
     function: CalledFunction
