@@ -284,19 +284,13 @@ def largest_difference(path: Path, logits: Tensor, tokens: list[int]) -> float:
     Raises:
         UserError: llama.cpp cannot load the file.
     """
-    from workloads.serving.runtimes.llama import start_server
+    from workloads.serving.runtimes.llama import NEXT_TOKEN, start_server
     from workloads.serving.settings import ServingSettings
 
     server = start_server(path, ServingSettings(parallel=1, context_tokens=256))
-    answers: list[dict[str, Any]] = []
-
-    def keep(answer: dict[str, Any]) -> bool:
-        answers.append(answer)
-        return False  # go on
-
-    server.handle_completions({"prompt": tokens, "max_tokens": 1, "logprobs": 10, "temperature": 0.0}, keep)
+    answer = server.handle_completions({"prompt": tokens, "logprobs": 10, **NEXT_TOKEN})
     expected = torch.log_softmax(logits, -1)
-    found = [each for answer in answers for each in _log_probabilities(answer)]
+    found = _log_probabilities(answer)
     return max((abs(each["logprob"] - float(expected[each["id"]])) for each in found), default=math.inf)
 
 

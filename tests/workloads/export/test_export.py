@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.models import smollm2
 from tests.support.sharded_memory import make_model
 from tests.support.training_runs import config, weights
 from workloads.checkpoint import disk
@@ -209,6 +210,14 @@ def test_llama_cpp_answers_in_8_bits_like_the_rounded_model(
     assert sizes["q8_0"] < 0.75 * sizes["bf16"]
     gate = lineage["quantization"]["gate"]
     assert (gate["passed"], gate["after"]) == (False, []), "these runs hold no data out"
+
+
+def test_a_next_token_that_is_a_part_of_a_character_is_compared() -> None:
+    """
+    Before, a right file was refused if its likeliest next token was no whole character.
+    """
+    tokens = [18645, 250, 48392, 138] * 4  # two Chinese characters, four times
+    assert gguf.largest_difference(smollm2.gguf(), torch.zeros(49152), tokens) < 20
 
 
 def test_8_bits_that_lose_too_much_are_refused(

@@ -161,6 +161,23 @@ def test_the_scores_of_fixed_prompts_are_the_same_each_time(model: Path, capsys:
         assert 0 > first[0] > first[-1] and len(first) == model_outputs.TOKENS
 
 
+def test_a_next_token_that_is_a_part_of_a_character_has_its_scores(model: Path) -> None:
+    runtime = load_runtime(model, ServingSettings(parallel=1, context_tokens=64, threads=1))
+    assert isinstance(runtime, LlamaRuntime)
+    scores = runtime.next_token_log_probabilities("你好" * 4, 3)
+    assert len(scores) == 3 and -0.5 < scores[0] < 0, "the first two of three bytes are likely"
+
+
+def test_a_character_of_several_tokens_has_one_log_probability(client: openai.OpenAI) -> None:
+    """
+    llama.cpp gives the character the log-probability of its last token.
+    """
+    answer = client.completions.create(model=NAME, prompt="你好" * 4, max_tokens=4, temperature=0, logprobs=1)
+    [choice] = answer.choices
+    assert choice.text == "！！" == "".join(choice.logprobs.tokens)
+    assert (len(choice.logprobs.tokens), answer.usage.completion_tokens) == (2, 4)
+
+
 def test_what_is_streamed_is_what_is_answered_whole(client: openai.OpenAI) -> None:
     asked = {"model": NAME, "messages": HELLO, "max_completion_tokens": 24, "temperature": 0}
     whole = client.chat.completions.create(**asked)

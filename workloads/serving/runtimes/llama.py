@@ -21,6 +21,12 @@ MOST_TEXTS = 256
 """The most texts at once. Source: LLAMA_MAX_SEQ of llama.cpp."""
 
 
+NEXT_TOKEN = {"max_tokens": 1, "temperature": 0, "cache_prompt": False, "grammar": "root ::= [ -~]+"}
+"""Options for the log-probabilities of the next token.
+
+Tokens of the cache were computed in other batches, which round in another way. llama.cpp gives no log-probabilities
+with a token that is a part of a character; the grammar changes the token, and not the log-probabilities.
+"""
 _EVENTS = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
 _UNREADABLE = re.compile("The model produced output that does not match|Failed to parse input")
 """Messages of llama.cpp about an output without the form that the chat template gives it. Source: common/chat.cpp."""
@@ -86,9 +92,7 @@ class LlamaRuntime:
             raise listener.failure
 
     def next_token_log_probabilities(self, prompt: str, count: int) -> list[float]:
-        # without the cache: its tokens were computed in other batches, which round in another way
-        options = {"max_tokens": 1, "temperature": 0, "logprobs": count, "cache_prompt": False}
-        answer = self._server.handle_completions({"prompt": prompt, **options})
+        answer = self._server.handle_completions({"prompt": prompt, "logprobs": count, **NEXT_TOKEN})
         [token] = answer["choices"][0]["logprobs"]["content"]
         return sorted((float(each["logprob"]) for each in token["top_logprobs"]), reverse=True)
 
