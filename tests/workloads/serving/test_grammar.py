@@ -29,6 +29,9 @@ def an_object(*required: str, **properties: Any) -> dict[str, Any]:
          {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
         ({"allOf": [{"$ref": "#/$defs/K"}], "default": "x", "$defs": {"K": {"enum": ["x"], "type": "string"}}},
          {"enum": ["x"]}),
+        ({"allOf": [{"$ref": "#/$defs/K"}, {"properties": {"b": TWO}}],
+          "$defs": {"K": {"properties": {"a": ONE}, "required": ["a"]}}},
+         an_object("a", a={"enum": [1]}, b={"enum": [2]})),
         ({"$ref": "#/$defs/K", "description": "d", "$defs": {"K": {"const": True}}}, {"enum": [True]}),
         ({"type": "integer", "enum": [1, "a", 1.5, True, 2.0]}, {"enum": [1, 2.0]}),
         ({"const": "c", "type": "string"}, {"enum": ["c"]}),
@@ -109,7 +112,8 @@ IGNORED = "which llama.cpp's grammar does not enforce"
         ({"anyOf": [{}], "type": "object"}, "type beside anyOf"),
         ({"items": {"oneOf": [{}], "required": ["a"]}}, "items.required beside oneOf"),
         ({"allOf": [{}], "minLength": 1}, "minLength beside allOf"),
-        ({"allOf": [{"type": "object"}, {"type": "object"}]}, "allOf with several schemas"),
+        *[({"allOf": [{"properties": {"a": {}}}, other]}, "allOf with several schemas that are no objects with prop")
+          for other in ({"type": "string"}, {"properties": {"a": {}}}, an_object(b={}), {"$ref": "#/$defs/b"}, {})],
         ({"enum": ["a"], "maxLength": 1}, "maxLength beside enum or const"),
         ({"properties": {"a": {}}, "additionalProperties": {"type": "null"}}, "additionalProperties with a schema"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "the schemas oneOf, of which a value may have several"),
@@ -120,7 +124,7 @@ IGNORED = "which llama.cpp's grammar does not enforce"
         ({"properties": {"$ref": {}}}, r"a property \$ref at its top, which llama.cpp misreads"),
         ({"const": [{"$defs": 1}]}, r"a value with the key \$defs at its top, which llama.cpp misreads"),
         ({"type": "integer", "minimum": 5, "maximum": 3}, "no value has the schema at its top"),
-        ({"type": "integer", "minimum": 2**64}, "no value"),
+        ({"type": "integer", "minimum": 2**64}, "an integer beyond 64 bits"),
         ({"items": {"type": "string", "minLength": 5, "maxLength": 3}}, "no value has the schema at items"),
         ({"type": "array", "minItems": 5, "maxItems": 3}, "no value"),
         ({"type": "array", "minItems": 1, "items": False}, "no value"),
@@ -142,7 +146,7 @@ def test_a_schema_that_no_grammar_enforces_is_refused_with_the_place(schema: dic
     Before, llama.cpp ignored these keywords, and the answer of status 200 lacked the schema.
     """
     with pytest.raises(ValueError, match=reason):
-        enforceable(schema)
+        enforceable({"$defs": {"b": an_object(b={})}, **schema})
 
 
 KEYS = st.sampled_from([

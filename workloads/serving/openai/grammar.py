@@ -67,7 +67,7 @@ class _Reader:
             ("$ref", self._reference), ("anyOf", self._alternatives), ("oneOf", self._one), ("allOf", self._all),
         ):  # fmt: skip
             if keyword in own:
-                for other in own.keys() - {keyword}:
+                for other in sorted(own.keys() - {keyword}):
                     raise _not_enforced(other, path, f" beside {keyword}")
                 return read(own[keyword], _join(path, keyword), schema)
         if "const" in own or "enum" in own:
@@ -83,10 +83,25 @@ class _Reader:
         return {"anyOf": [self.read(each, _join(path, number)) for number, each in _list_schemas(schemas, path)]}
 
     def _all(self, schemas: Any, path: str, schema: Schema) -> Schema:
+        """Return the form of one schema, or of objects that differ in the names of their properties."""
         parts = _list_schemas(schemas, path)
-        if len(parts) > 1:
-            raise _not_enforced("allOf", path.removesuffix("allOf").rstrip("."), " with several schemas")
-        return self.read(parts[0][1], f"{path}.0")
+        forms = [self.read(each, _join(path, number)) for number, each in parts]
+        if len(forms) == 1:
+            return forms[0]
+        merged: Schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+        for (_, part), form in zip(parts, forms, strict=True):
+            properties = form.get("properties", {})
+            if not properties or not self._is_open(part) or properties.keys() & merged["properties"].keys():
+                raise _not_enforced(path, "", " with several schemas that are no objects with properties of their own")
+            merged["properties"] |= properties
+            merged["required"] += form["required"]
+        return merged
+
+    def _is_open(self, schema: Any) -> bool:
+        """Return whether *schema* itself allows additional properties."""
+        while "$ref" in schema:
+            schema = resolve_reference(self._root, schema["$ref"])
+        return schema.get("additionalProperties", True) is True
 
     def _one(self, schemas: Any, path: str, schema: Schema) -> Schema:
         """Return the alternatives if the grammar of each writes no value that another one has as well."""
@@ -215,7 +230,7 @@ def _types(own: Schema, path: str) -> list[str]:
 
 def _read_values(own: Schema, path: str) -> Schema:
     """Return the form of the values of `enum` and `const` that have the type beside them."""
-    for keyword in own.keys() - {"enum", "const", "type", "format"}:
+    for keyword in sorted(own.keys() - {"enum", "const", "type", "format"}):
         raise _not_enforced(keyword, path, " beside enum or const")
     if not isinstance(values := own.get("enum", [own.get("const")]), list):
         raise ValueError(f"the schema has no list at {_join(path, 'enum')}")
@@ -306,6 +321,8 @@ def _read_integer(own: Schema, path: str) -> Schema:
         return {"type": "integer"}
     low = max(least) if least else -DIGITS if min(most) > -DIGITS else -LARGEST
     high = min(most) if most else DIGITS if low < DIGITS else LARGEST
+    if low > LARGEST or high < -LARGEST:
+        raise ValueError(f"the schema has an integer beyond 64 bits at {path or 'its top'}")
     low, high = max(low, -LARGEST), min(high, LARGEST)
     if low > high:
         raise _Empty(path)
