@@ -12,8 +12,9 @@ def refuse_removal(stack: str, id: str, source: Source) -> Diagnostic:
     """
     problem = f"the fleet does not declare {source} any more"
     if isinstance(source, EndpointSource):
-        help = f"Declare {source} again, and remove it after its resources"
+        help = f"Declare {source} again, remove its resources by an `up`, and take its lines out then"
     else:
         forget = command("rackwright host forget {} {}", stack, source)
-        help = f"Run {forget} to leave {source} as it is, or declare {source} again and remove its resources first"
+        again = f"declare {source} again, and take its resources out of the fleet first"
+        help = f"Run {forget} to leave {source} as it is, or {again}"
     return Diagnostic(id, problem, help=help, note=f"nothing is changed on {source}")

@@ -36,6 +36,7 @@ RECORDED = {
     *(
         "host reidentify",
         "inventory",
+        "mask",
         "rebuild",
         "registry push",
         "restore",

@@ -144,6 +144,7 @@ def test_the_training_is_that_of_the_parent_with_conversations(chats: Path, ask:
     assert config["data"] == {
         "kind": "conversations", "path": str(work(chats) / "data.jsonl"), "pattern": "*.jsonl",
         "tokenizer": "/srv/hot/model", "sequence_length": 1024, "held_out": 0.2, "packed": "auto",
+        "masked_by": None,
     }  # fmt: skip
     assert (work(chats) / "data.jsonl").read_text() == CHATS
     assert config["model"] == RECIPES["lora"]().model_dump(mode="json")["model"]

@@ -33,6 +33,8 @@ DESTROYS = re.compile(
     re.IGNORECASE,
 )
 HARMLESS = {
+    "take its resources out of the fleet first": "the plan of their removal names what it destroys, and needs consents",
+    "remove its resources by an `up`": "the same",
     "take those lines out of the file": "lines of a text, which stand in the fleet by then",
     "compare the files with a copy before `repair` is written": "parity alone is written, and after the comparison",
     "only if that finds no header, restore the copy": "the copy is of the header that was noted, and none is there",

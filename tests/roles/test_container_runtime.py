@@ -288,7 +288,7 @@ def difference(thing: str, name: str) -> Difference:
 )
 def test_a_reload_of_systemd_waits_for_running_jobs(thing, name, waits):
     facts = Facts({**json.loads(json.dumps(recorded_facts.gpus())), "owners": {}})
-    made = planning.plan(spec(), role_promises(), [difference(thing, name)], facts)
+    made = planning.plan(spec(), role_promises(), [difference(thing, name)], facts, REPOSITORY)
 
     assert bool(made.refusals) == waits
     assert bool(made.steps) != waits

@@ -283,7 +283,7 @@ def planned(*differences: Difference, busy: bool) -> Plan:
         for gpu in raw["gpus"]:
             gpu["processes"] = []
     facts = Facts({**raw, "owners": {}})
-    return planning.plan(spec(), role_promises(), differences, facts)
+    return planning.plan(spec(), role_promises(), differences, facts, REPOSITORY)
 
 
 def test_a_driver_is_not_changed_under_running_jobs():
@@ -309,7 +309,8 @@ def test_a_repair_that_takes_no_gpu_away_does_not_wait(thing):
 def test_without_a_driver_no_process_uses_a_gpu():
     facts = Facts({"gpus": {"unknown": "no driver"}, "owners": {}})
 
-    assert planning.plan(spec(), role_promises(), [difference("package:libcuda1", "version")], facts).steps
+    differences = [difference("package:libcuda1", "version")]
+    assert planning.plan(spec(), role_promises(), differences, facts, REPOSITORY).steps
 
 
 # --- settings

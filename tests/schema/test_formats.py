@@ -81,11 +81,14 @@ def test_each_format_of_a_role_is_one_of_a_variable(role: str) -> None:
 
 
 ANY_TEXT = {
+    "alertmanager": {"key", "receivers.email.password"},
     "base": {"ntp_keys.key"},
     "container_runtime": {"registries.account.password"},
     "kubernetes_control_plane": {"encryption_key", "snapshot_key"},
+    "metrics_proxy": {"key"},
     "mlflow": {"admin.password", "users.password"},
     "object_store": {"accounts.key", "internal_key"},
+    "prometheus": {"key"},
     "registry": {"accounts.password"},
 }
 """Secrets of roles that random text may be, as on a twin on which they are not set."""
@@ -100,6 +103,12 @@ def test_each_secret_of_a_role_is_any_text_or_has_a_form(role: str) -> None:
 
 SECRET, REFUSED = "a secret, which a file of its own has", "its role refuses other texts in meta/claims.yml"
 WITHOUT_FORMAT: dict[str, dict[str, str]] = {
+    "alertmanager": {
+        **dict.fromkeys(("receivers.name", "receivers.email.to", "receivers.email.from"), REFUSED),
+        **dict.fromkeys(("receivers.email.server", "routes.receiver"), REFUSED),
+        "receivers.email.user": "any text, which its file has as a string of JSON",
+        **dict.fromkeys(("receivers.url", "receivers.email.password", "heartbeat", "key"), SECRET),
+    },
     "access": {
         **dict.fromkeys(
             ("people.name", "people.factor", "automation.user", "break_glass.user", "workload", "bootstrap_user"),
@@ -118,6 +127,7 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
         ("teams.name", "teams.first", "teams.last", "teams.networks"), "rackwright itself computes it from the cluster"
     ),
     "load_balancer": {"services": REFUSED, "key": SECRET},
+    "metrics_proxy": {"exporters": REFUSED, "key": SECRET},
     "mlflow": {
         **dict.fromkeys(("admin.name", "users.name", "artifacts"), REFUSED),
         **dict.fromkeys(("admin.password", "users.password", "database", "key"), SECRET),
@@ -126,6 +136,10 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
     "object_store": {
         **dict.fromkeys(("data", "accounts.name"), REFUSED),
         **dict.fromkeys(("accounts.key", "key", "internal_key"), SECRET),
+    },
+    "prometheus": {
+        **dict.fromkeys(("data", "targets.job", "targets.instance", "targets.path", "rules"), REFUSED),
+        "key": SECRET,
     },
     "registry": {
         **dict.fromkeys(("data", "accounts.name", "collect"), REFUSED),
