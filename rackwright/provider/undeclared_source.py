@@ -15,6 +15,8 @@ def refuse_removal(stack: str, id: str, source: Source) -> Diagnostic:
         help = f"Declare {source} again, remove its resources by an `up`, and take its lines out then"
     else:
         forget = command("rackwright host forget {} {}", stack, source)
-        again = f"declare {source} again, and take its resources out of the fleet first"
-        help = f"Run {forget} to leave {source} as it is, or {again}"
+        help = (
+            f"Run {forget} to leave {source} as it is, or declare {source} again,"
+            " and take its resources out of the fleet first"
+        )
     return Diagnostic(id, problem, help=help, note=f"nothing is changed on {source}")

@@ -162,7 +162,7 @@ def test_without_consent_no_tier_is_removed(made):
     status, shown = typed(made, r"Destroy lab|\[y/N\]|to confirm", "y", "destroy", "lab")
     assert status == 2, shown
     assert shown.endswith(
-        "nothing was changed: correct the refusals above, and run `rackwright destroy lab` again"
+        "nothing was changed: correct what keeps the resources above, and run `rackwright destroy lab` again"
         " `rackwright destroy lab --yes` removes the other resources"
     )
 
