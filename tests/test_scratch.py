@@ -13,7 +13,7 @@ from rackwright.errors import SetupError
 from rackwright.twin import layout
 
 OTHER = 65534
-"""The account nobody."""
+"""The number of an account without rights."""
 AS_OTHER = "import os, sys; os.setgroups([]); os.setgid({0}); os.setuid({0}); {1}"
 
 

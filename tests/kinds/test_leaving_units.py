@@ -13,9 +13,9 @@ from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.shared.ownership import _STOP, written_units
 from rackwright.schema import secret
-from tests.kinds.test_shared_packages import facts, spec
 from tests.support.our_roles import REPOSITORY, ROLES
 from tests.support.role_spec import good
+from tests.support.shipped_roles import facts, spec
 
 KIND = RoleKind()
 

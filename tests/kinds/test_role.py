@@ -291,7 +291,7 @@ def kinds(plan) -> list[type]:
 
 
 def test_one_property_of_a_thing_may_need_a_person_while_the_role_makes_the_others():
-    """Of a missing account with a password of a person, the preview of a container named the groups as manual work."""
+    """The preview of a container named the groups of a missing account as manual work, beside its password."""
     account = {"user": "glass", "groups": ["glass"]}
     password = {"user": "glass", "password": "set", "by_hand": True, "scope": "kernel"}
     source = replace(SOURCE, claims=(*CLAIMS, account, password))

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,34 +17,18 @@ from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.entries import PackageEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.shared_packages import _LEAVE, notes
-from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.support import role_sets
 from tests.support.our_roles import REPOSITORY, ROLES
 from tests.support.role_spec import good
+from tests.support.shipped_roles import facts, spec
 
 KIND = RoleKind()
 SHARING = ("mlflow", "object_store", "workloads")
-
-
-def spec(role: str) -> RoleSpec:
-    return RoleSpec(
-        host="alpha",
-        role=role,
-        identity={"serial": "S1"},
-        about=AboutHost(name="alpha", os="debian-12", profile="virtual"),
-        fleet=AboutFleet(name="lab"),
-        variables=role_sets.samples()[role],
-    )
 
 
 @cache
 def leaving(role: str) -> list[str]:
     entries = promises(spec(role), REPOSITORY).entries
     return [entry.package for entry in entries if isinstance(entry, PackageEntry) and entry.leaves]
-
-
-def facts(packages: Mapping[str, str], **owners: Mapping[str, Any]) -> Facts:
-    return Facts({**good(), "packages": packages, "owners": owners})
 
 
 def test_a_first_play_notes_which_packages_roles_brought() -> None:

@@ -27,7 +27,7 @@ from tests.support.driver_install import INSTALL
 
 pytestmark = [
     pytest.mark.twin,
-    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
 ]
 
 FLEET = """

@@ -12,7 +12,7 @@ from tests.support.log import Log
 
 pytestmark = [
     pytest.mark.twin,
-    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
 ]
 HOST = "alpha"
 

@@ -15,7 +15,7 @@ from tests.support.log import Log
 
 pytestmark = [
     pytest.mark.twin,
-    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
 ]
 HOST = "alpha"
 ROLE = f"{HOST}/container_runtime"

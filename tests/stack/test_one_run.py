@@ -52,12 +52,12 @@ def test_errors_of_secrets_hide_no_error_of_the_fleet(project):
 def test_errors_of_all_settings_and_of_the_lock_come_together(project):
     (project / "stacks/one.yaml").write_text(FLEET[: FLEET.index("      registry:")])
     (project / "stacks/one.lock.yaml").write_text("no lock: at all\n")
-    more = {"containers": ["nobody"], "mirrors": "borrowed", "workloads": "borrowed"}
+    more = {"containers": ["absent"], "mirrors": "borrowed", "workloads": "borrowed"}
     configure(project, "one", "one.yaml", "twin:one", **more)
 
     found = "\n".join(errors(project))
 
-    for part in ("nobody", "rackwright:mirrors", "rackwright:workloads", "one.lock.yaml"):
+    for part in ("absent", "rackwright:mirrors", "rackwright:workloads", "one.lock.yaml"):
         assert part in found, found
 
 
