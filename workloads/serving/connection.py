@@ -1,6 +1,7 @@
-"""Limits on the head of an HTTP request: seconds until it is complete, and its size in bytes.
+"""Limits on the head of an HTTP request: seconds until it is complete, its size in bytes, and one `Host`.
 
-uvicorn has neither limit: a slow client could hold connections open, and a long head could fill the memory.
+uvicorn has none of them: a slow client could hold connections open, a long head could fill the memory, and a proxy
+could read another host than the server.
 """
 
 from asyncio import TimerHandle, Transport
@@ -34,6 +35,9 @@ def protocol_with_limits(head_seconds: float) -> Callable[..., HttpToolsProtocol
 
         def on_headers_complete(self) -> None:
             self._stop_timer()
+            hosts = sum(name == b"host" for name, _ in self.headers)
+            if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+                raise ValueError("one Host is required")  # the parser answers 400, as RFC 9112 has it
             super().on_headers_complete()
 
         def connection_lost(self, error: Exception | None) -> None:

@@ -277,7 +277,12 @@ class GrpcFront:
         return {"ready": (await self._ask(call, "GET", "/v2/health/ready")).status == 200}
 
     async def _ModelReady(self, request: Any, call: "Call") -> dict[str, Any]:
-        await self._ask(call, "GET", f"{_path(request.name, request.version)}/ready")
+        try:
+            await self._ask(call, "GET", f"{_path(request.name, request.version)}/ready")
+        except HttpError as error:
+            if error.status != 404:
+                raise
+            return {"ready": False}  # as Triton answers for a model that it does not have
         return {"ready": (await self._ask(call, "GET", "/v2/health/ready")).status == 200}
 
     async def _ServerMetadata(self, request: Any, call: "Call") -> dict[str, Any]:

@@ -20,6 +20,7 @@ from workloads.serving.app import State, create
 from workloads.serving.connection import protocol_with_limits
 from workloads.serving.host_socket import bind_host_socket
 from workloads.serving.keys import Keys
+from workloads.serving.library_log import log_libraries
 from workloads.serving.metrics import Metrics
 from workloads.serving.middleware import EventLog, Middleware, log_event
 from workloads.serving.model import NAME, read
@@ -48,6 +49,7 @@ def serve(directory: Path, settings: ServingSettings) -> None:
         RuntimeProcessEnded: the process of the runtime ended by itself.
     """
     began = time.monotonic()
+    log_libraries(log_event)
     settings = _for_model(directory, settings)
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
     tls, reload = _tls(settings), threading.Event()

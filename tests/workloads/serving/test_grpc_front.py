@@ -102,6 +102,7 @@ def test_tritons_client_gets_the_answers_of_http(free: Here) -> None:
     triton = client.InferenceServerClient(address(free))
     assert triton.is_server_live() and triton.is_server_ready()
     assert triton.is_model_ready("held") and triton.is_model_ready("held", "1")
+    assert not triton.is_model_ready("other") and not triton.is_model_ready("held", "2")
     about = triton.get_model_metadata("held", as_json=True)
     assert about["inputs"] == [{"name": "x", "datatype": "FP32", "shape": ["-1", "2"]}]
     assert triton.get_server_metadata().extensions == ["binary_tensor_data", "model_lineage"]

@@ -68,6 +68,8 @@ def test_who_asks_before_he_sends_too_much_need_not_send(free: Here) -> None:
     [
         (b"\0\1\2\r\n\r\n", b"400"),
         (b"GET / HTTP/9.9\r\n\r\n", b"400"),
+        (b"GET /health HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nHOST: y\r\n\r\n", b"400"),
         (POST + b"Content-Length: -5\r\n\r\n", b"400"),
         (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
@@ -78,6 +80,10 @@ def test_who_asks_before_he_sends_too_much_need_not_send(free: Here) -> None:
 def test_what_is_no_http_is_answered_and_closed(free: Here, sent: bytes, status: bytes) -> None:
     assert raw(free, sent).startswith(b"HTTP/1.1 " + status)
     assert ask(free.address, "/health").status == 200
+
+
+def test_http_1_0_needs_no_host(free: Here) -> None:
+    assert raw(free, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
 def test_slow_clients_are_let_go_and_others_do_not_notice() -> None:
