@@ -41,6 +41,11 @@ def stack_names(project: Path) -> list[str]:
     return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in paths)
 
 
+def relative_path(path: Path) -> Path:
+    """Return *path* relative to the current directory if it is below it, as a user types it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def make_workloads_importable() -> None:
     """Append repository() to the search path, from which Python then imports the package workloads.
 

@@ -222,7 +222,10 @@ MAY_IMPORT = {
     "stacks": ("schema",),
     "workloads": (),
 }
-KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/stack/stack.py", "rackwright/schema/twin.py")
+KNOW_TWINS = (
+    "rackwright/twin/", "rackwright/cli/", "rackwright/schema/twin.py",
+    *(f"rackwright/stack/{name}.py" for name in ("endpoints", "load", "settings", "stack")),
+)  # fmt: skip
 """All other code treats a virtual host as what it is: a host."""
 HEAVY = {"paramiko", "qemu", "boto3", "botocore", "s3transfer", "ansible_runner", "torch", "pyarrow", "stdnum"}
 """Imported where they are used: the provider starts twice per update."""

@@ -16,7 +16,7 @@ from rackwright.cli.init import STACKS, Example, ci_files, project_files
 from rackwright.cli.packages import Packages
 from rackwright.fleet.load import schema
 from rackwright.fleet.source import read
-from rackwright.stack import load_stack, stack
+from rackwright.stack import load_stack, settings
 from rackwright.stack.setting_table import SETTINGS
 from tests.reference.examples import without_required
 from tests.support import pages
@@ -123,7 +123,7 @@ def test_there_are_blocks_of_each_sort() -> None:
 
 def test_each_setting_of_the_code_is_in_the_reference() -> None:
     source = "".join(path.read_text() for path in (ROOT / "rackwright").rglob("*.py"))
-    used = set(re.findall(r"\"rackwright:([a-z_]+)\"", source)) | {*stack.SETTINGS}
+    used = set(re.findall(r"\"rackwright:([a-z_]+)\"", source)) | {*settings.SETTINGS}
     kinds = {"containers", "mirrors", "workloads"}
     assert used == {*SETTINGS}
     assert {name for name, each in SETTINGS.items() if each.is_virtual_only} == kinds

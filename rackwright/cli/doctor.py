@@ -16,7 +16,7 @@ from typing import Literal
 from rackwright import locations, masking
 from rackwright.errors import UserError, command
 from rackwright.stack import feasible, load_stack
-from rackwright.stack.stack import CONTAINERS, settings_source
+from rackwright.stack.settings import CONTAINERS, settings_source
 from rackwright.toolchain import cache, choose, workloads
 from rackwright.twin.container.backend import kernel_problems
 from rackwright.twin.fleet import containers_of

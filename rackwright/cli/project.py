@@ -99,7 +99,7 @@ def notify_twin_off(stack: "Stack") -> None:
 
 def fleet_file(name: str) -> Path:
     """Return the file with the fleet of the stack *name*."""
-    from rackwright.stack.stack import settings
+    from rackwright.stack.settings import settings
 
     root = directory()
     return root / "stacks" / settings(name, root)["fleet"]
@@ -232,7 +232,7 @@ def environment(stack: str) -> dict[str, str]:
     """
     from rackwright import toolchain
     from rackwright.stack.passphrase import require_own_passphrase
-    from rackwright.stack.stack import RACK, settings, settings_source
+    from rackwright.stack.settings import RACK, settings, settings_source
 
     root = directory()
     if settings(stack, root)["target"] == RACK:

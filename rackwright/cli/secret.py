@@ -38,7 +38,7 @@ def set_secret(
     """
     from rackwright.cli import recording, state
     from rackwright.schema.secret import CONFIG_KEY, SHORTEST, name_problem
-    from rackwright.stack.stack import secret_form
+    from rackwright.stack.load import secret_form
 
     root, where = project.directory(), f"secret {name}"
     if problem := name_problem(name):

@@ -79,7 +79,7 @@ def show_stacks(as_json: bool) -> int:
 
 
 def _row(name: str) -> StackRow:
-    from rackwright.stack.stack import settings
+    from rackwright.stack.settings import settings
 
     try:
         values = settings(name, project.directory())

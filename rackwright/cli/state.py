@@ -65,7 +65,7 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:
         DeclarationError: A published passphrase opens the state of a real rack.
     """
     from rackwright.stack.passphrase import check_state
-    from rackwright.stack.stack import RACK, settings
+    from rackwright.stack.settings import RACK, settings
 
     _check_state_files(stack, environment)
     _run(["stack", "select", "--create", stack], stack, root, environment)
@@ -104,7 +104,7 @@ def _missing(root: Path, environment: Mapping[str, str]) -> list[str]:
 
 def _create(root: Path, environment: Mapping[str, str]) -> list[str]:
     from rackwright.stack.passphrase import require_own_passphrase
-    from rackwright.stack.stack import RACK, settings, settings_source
+    from rackwright.stack.settings import RACK, settings, settings_source
 
     created: list[str] = []
     for name in _missing(root, environment):

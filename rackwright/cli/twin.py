@@ -154,7 +154,7 @@ def reset_twin(stack: "Stack") -> None:
 
 def stacks_of_twin(stack: "Stack") -> Iterator[str]:
     """Yield the names of the stacks with the same twin as *stack*; report settings that cannot be read."""
-    from rackwright.stack.stack import settings_source
+    from rackwright.stack.settings import settings_source
 
     for name in stack_names(stack.project):
         try:

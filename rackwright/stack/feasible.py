@@ -16,7 +16,8 @@ from rackwright.stack.key_pairs import key_pair_problems, key_pairs
 from rackwright.stack.lock_check import build_commands, is_own_build, promised_packages
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.resources import check_together, declare_unchecked
-from rackwright.stack.stack import Stack, settings_source
+from rackwright.stack.settings import settings_source
+from rackwright.stack.stack import Stack
 
 CRYPTSETUP = "cryptsetup-bin"
 CRYPTSETUP_PACKAGES = (CRYPTSETUP, "cryptsetup")

@@ -10,9 +10,10 @@ from rackwright.schema import nvidia
 from rackwright.schema.gpus import are_uuids, count
 from rackwright.schema.host import Host
 from rackwright.schema.run import Run
+from rackwright.stack.load import neighbours
 from rackwright.stack.pod_gpus import DEVICE_PLUGIN, gpus_of_pods
 from rackwright.stack.servers import GpuAssignments, computes_on_gpus
-from rackwright.stack.stack import Stack, neighbours
+from rackwright.stack.stack import Stack
 from workloads.catalogue.accelerators import gpu_without_environment
 
 NO_ENVIRONMENT = "role workloads has environments for NVIDIA's GPUs and for processors, none for ROCm and others"

@@ -164,7 +164,7 @@ def test_a_rack_needs_a_mirror_and_nothing_else(project: Path, monkeypatch: pyte
     monkeypatch.setattr("rackwright.stack.passphrase.check", lambda *_: None)
     # as after a change of keys and certificates
     monkeypatch.setattr("rackwright.stack.published.example_fingerprints", dict)
-    monkeypatch.setattr("rackwright.stack.stack._secrets", lambda *_: AnySecret())
+    monkeypatch.setattr("rackwright.stack.load.read_secret_lengths", lambda *_: AnySecret())
     configure(project, "hospital", "hospital/hospital.yaml", "rack")
     without_mirror(project)
     with pytest.raises(DeclarationError) as error:

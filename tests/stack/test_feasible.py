@@ -55,7 +55,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         (tmp_path / "stacks" / "small.yaml").write_text(f"{HEAD}{before}hosts:\n{hosts}{after}")
         configure(tmp_path, "lab", "small.yaml", target, **settings)
         monkeypatch.setattr("rackwright.stack.passphrase.check", lambda *_: None)
-        monkeypatch.setattr("rackwright.stack.stack._secrets", lambda *_: {"hot_key": 64, "archive_key": 64})
+        monkeypatch.setattr("rackwright.stack.load.read_secret_lengths", lambda *_: {"hot_key": 64, "archive_key": 64})
         try:
             feasible.check(load_stack("lab", tmp_path))
         except (DeclarationError, SetupError) as error:

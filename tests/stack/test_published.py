@@ -74,7 +74,7 @@ def test_a_real_rack_with_the_keys_of_an_example_is_refused_at_each_place(tmp_pa
     text = (ROOT / f"stacks/{name}/{name}.yaml").read_text()
     (project / "stacks/real.yaml").write_text(text)
     shutil.copytree(ROOT / f"stacks/{name}", project / "stacks", dirs_exist_ok=True)
-    monkeypatch.setattr("rackwright.stack.stack._secrets", lambda *_: AnySecret())
+    monkeypatch.setattr("rackwright.stack.load.read_secret_lengths", lambda *_: AnySecret())
     configure(project, "real", "real.yaml", "rack")
 
     message = refusal(project)

@@ -15,7 +15,8 @@ from rackwright.schema.maintenance import Maintenance
 from rackwright.schema.ssh import Endpoint, Login
 from rackwright.stack import Stack, declare, load_stack
 from rackwright.stack.resources import declare_unchecked
-from rackwright.stack.stack import salt, settings
+from rackwright.stack.salt import salt
+from rackwright.stack.settings import settings
 from tests.support.server_stack import publish
 from tests.support.stack_settings import configure
 
