@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from rackwright.core.repository import ACCEPTED, UNVERIFIED, Roles, RoleSource
-from rackwright.kinds.role.entries import AbsentFile, FileEntry, KernelParameter
+from rackwright.kinds.role.entries.files import AbsentFile, FileEntry
+from rackwright.kinds.role.entries.kernel import KernelParameter
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec

@@ -39,7 +39,7 @@ PARSERS = {
     "rackwright/log/places.py": "a second place that the operator's environment names",
     "rackwright/log/bucket.py": "a second place that the operator's environment names",
     "rackwright/cli/state.py": "the backend in the operator's environment",
-    "rackwright/kinds/role/entries.py": "names of a certificate in the one form in which openssl prints them",
+    "rackwright/kinds/role/entries/services.py": "names of a certificate in the one form in which openssl prints them",
     "rackwright/facts/probe/netlink.py": "addresses of the kernel, on a host",
     "rackwright/facts/probe/packet_paths.py": "addresses of the kernel, on a host",
     "rackwright/audit/undeclared/packet_paths.py": "destinations that a host reports, compared with declared networks",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.lockfile import suite
-from rackwright.kinds.role.entries import EnvironmentEntry
+from rackwright.kinds.role.entries.software import EnvironmentEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack import Stack

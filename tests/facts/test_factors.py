@@ -7,7 +7,7 @@ import pytest
 from rackwright.access.totp import EMERGENCY_CODES, OPTIONS, Secret
 from rackwright.facts.digest import digest
 from rackwright.facts.facts import Facts
-from rackwright.kinds.role.entries import Factor
+from rackwright.kinds.role.entries.accounts import Factor
 from rackwright.kinds.role.observe import _factor
 from rackwright.kinds.role.refusals import refusals
 from tests.support.our_roles import REPOSITORY

@@ -10,7 +10,9 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import service_state
 from rackwright.facts.probe.observe import ReadError
-from rackwright.kinds.role.entries import CertificateEntry, Entry, StateEntry, VariablesEntry
+from rackwright.kinds.role.entries.entry import Entry
+from rackwright.kinds.role.entries.files import StateEntry, VariablesEntry
+from rackwright.kinds.role.entries.services import CertificateEntry
 from rackwright.kinds.role.observe import observe_property
 from tests.support.our_roles import REPOSITORY
 

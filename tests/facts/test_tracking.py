@@ -8,7 +8,7 @@ from rackwright.core.diff import holds
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import tracking
 from rackwright.facts.probe.observe import attempt
-from rackwright.kinds.role.entries import Accounts
+from rackwright.kinds.role.entries.accounts import Accounts
 from rackwright.kinds.role.observe import observe_property
 from tests.support.fabricated_machine import FabricatedMachine
 from tests.support.our_roles import REPOSITORY

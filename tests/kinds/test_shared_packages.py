@@ -14,7 +14,7 @@ import pytest
 from rackwright.core.contract import Command, Put
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
-from rackwright.kinds.role.entries import PackageEntry
+from rackwright.kinds.role.entries.software import PackageEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.shared_packages import _LEAVE, notes
 from tests.support.our_roles import REPOSITORY, ROLES

@@ -17,7 +17,7 @@ from rackwright.core.contract import Difference, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import main
 from rackwright.fleet import load_fleet
-from rackwright.kinds.role.entries import FileEntry
+from rackwright.kinds.role.entries.files import FileEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.stack import DeclaredResource, declare
 from tests.support.fabricated_machine import FabricatedMachine

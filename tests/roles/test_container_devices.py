@@ -13,7 +13,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import containers, gpus
-from rackwright.kinds.role.entries import Cdi
+from rackwright.kinds.role.entries.gpus import Cdi
 from rackwright.kinds.role.observe import observe_property
 from rackwright.twin.gpu import library, state
 from tests.roles.test_container_runtime import NVIDIA, TOOLKIT, files

@@ -12,7 +12,7 @@ import pytest
 from rackwright.core.contract import Difference
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import plan as planning
-from rackwright.kinds.role.entries import ImageEntry
+from rackwright.kinds.role.entries.software import ImageEntry
 from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from rackwright.facts.facts import Facts
-from rackwright.kinds.role.entries import GpuSetting
+from rackwright.kinds.role.entries.gpus import GpuSetting
 from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec

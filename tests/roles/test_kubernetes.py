@@ -15,7 +15,9 @@ import yaml
 
 from rackwright.core.contract import Absent, Difference
 from rackwright.facts.facts import Facts
-from rackwright.kinds.role.entries import Certificates, NftablesEntry, PackageEntry
+from rackwright.kinds.role.entries.network import NftablesEntry
+from rackwright.kinds.role.entries.services import Certificates
+from rackwright.kinds.role.entries.software import PackageEntry
 from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rackwright.facts.facts import Facts
-from rackwright.kinds.role.entries import RouteEntry
+from rackwright.kinds.role.entries.network import RouteEntry
 from rackwright.kinds.role.observe import observe_property
 from tests.roles.test_kubernetes import NODE, OTHER, written
 from tests.support.net_namespaces import Namespace, join, namespaces

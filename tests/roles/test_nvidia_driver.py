@@ -14,7 +14,7 @@ import pytest
 from rackwright.core.contract import Difference, Plan
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import plan as planning
-from rackwright.kinds.role.entries import GpuSetting
+from rackwright.kinds.role.entries.gpus import GpuSetting
 from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals

@@ -8,7 +8,7 @@ import pytest
 from rackwright.endpoints.s3 import session
 from rackwright.facts.probe import object_store
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.role.entries import STORE_PROPERTIES
+from rackwright.kinds.role.entries.services import STORE_PROPERTIES
 from rackwright.schema.object_store import OWNER_TAG
 from tests.support import store_shell
 from tests.support.store_shell import CHANGES, KEY, Store, eventually, make_bucket

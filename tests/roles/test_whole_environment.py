@@ -13,7 +13,7 @@ import pytest
 from ansible.module_utils import basic
 
 from rackwright.facts.probe import python_environments
-from rackwright.kinds.role.entries import OF_ENVIRONMENT
+from rackwright.kinds.role.entries.software import OF_ENVIRONMENT
 from tests.support.our_roles import ROOT
 from tests.support.python_environment import CHANGES, Host
 

@@ -13,7 +13,7 @@ from rackwright.core.contract import Absent
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
-from rackwright.kinds.role.entries import EnvironmentEntry
+from rackwright.kinds.role.entries.software import EnvironmentEntry
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.core.repository import Repository
-from rackwright.kinds.role.entries import FileEntry
+from rackwright.kinds.role.entries.files import FileEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.support.debian_programs import debian_program

@@ -12,7 +12,7 @@ from rackwright.core.repository import ACCEPTED, UNVERIFIED, Repository
 from rackwright.kinds.model_server.files import files as files_of_server
 from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
 from rackwright.kinds.pods import mounts
-from rackwright.kinds.role.entries import FileEntry
+from rackwright.kinds.role.entries.files import FileEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.shared import guard

@@ -100,7 +100,7 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
 
 def _accounts(facts: Facts, name: str, claim: Claim) -> Value:
     """Return the functions of all accounts, the rights in the database, or the declared rights that it lacks."""
-    from rackwright.kinds.role.entries import ROLE_RIGHT
+    from rackwright.kinds.role.entries.accounts import ROLE_RIGHT
 
     if name == "functions":
         accounts = facts.tracking_accounts
@@ -121,7 +121,7 @@ def _directory(facts: Facts, path: str, name: str) -> Value:
 
 
 def _environment(facts: Facts, path: str, name: str, claim: Claim) -> Value:
-    from rackwright.kinds.role.entries import ENVIRONMENT_FILES, ENVIRONMENT_PACKAGES, OF_ENVIRONMENT
+    from rackwright.kinds.role.entries.software import ENVIRONMENT_FILES, ENVIRONMENT_PACKAGES, OF_ENVIRONMENT
 
     packages = facts.environment(path)
     if packages is None:
@@ -136,7 +136,7 @@ def _environment(facts: Facts, path: str, name: str, claim: Claim) -> Value:
 
 
 def _certificate(facts: Facts, key: str, name: str) -> Value:
-    from rackwright.kinds.role.entries import plain_name
+    from rackwright.kinds.role.entries.services import plain_name
 
     certificate = facts.service_certificate(key)
     if certificate is None:
@@ -266,7 +266,7 @@ def _object_store(facts: Facts, aspect: str, claim: Claim) -> Value:
 
 def _volumes(volumes: tuple[str, ...], claim: Claim) -> Value:
     """Return copies and expiry of all volumes; each that differs from the wanted one has the name of its bucket."""
-    from rackwright.kinds.role.entries import STORE_PROPERTIES
+    from rackwright.kinds.role.entries.services import STORE_PROPERTIES
 
     wanted = claim.want[STORE_PROPERTIES["volumes"]]
     assert isinstance(wanted, Within)

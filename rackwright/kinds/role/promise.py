@@ -21,7 +21,9 @@ from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.facts.program import gpu_metrics_program, log_chain_program, program
 from rackwright.kinds.role.derived_certificates import derived_authority, derived_certificate, derived_key
-from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry, PresentFile
+from rackwright.kinds.role.entries import SORTS
+from rackwright.kinds.role.entries.entry import Entry
+from rackwright.kinds.role.entries.files import DirectoryEntry, FileEntry, PresentFile
 from rackwright.kinds.role.krl import krl
 from rackwright.kinds.role.password_hash import bcrypt_hash
 from rackwright.kinds.role.spec import AboutHost, RoleSpec

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from rackwright.core.contract import Claim, Scope
 from rackwright.core.repository import Repository
-from rackwright.kinds.role.entries import UnitEntry
+from rackwright.kinds.role.entries.services import UnitEntry
 from rackwright.kinds.role.promise import Promises
 from rackwright.kinds.shared import loaded
 

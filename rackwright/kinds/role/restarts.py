@@ -9,7 +9,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.kinds.role.spec import RoleSpec
 
 if TYPE_CHECKING:
-    from rackwright.kinds.role.entries import Entry
+    from rackwright.kinds.role.entries.entry import Entry
 
 BY_HAND = (
     "it holds after a restart: restart {host} at a good time, or write `reboot: allowed` there and run `rackwright up`"

@@ -6,7 +6,8 @@ from typing import Any
 from rackwright.core.contract import Command
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.role.entries import Entry, PackageEntry
+from rackwright.kinds.role.entries.entry import Entry
+from rackwright.kinds.role.entries.software import PackageEntry
 from rackwright.kinds.shared.ownership import owner_file
 
 NEEDED, BROUGHT = "packages", "brought"

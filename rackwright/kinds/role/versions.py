@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rackwright.core.contract import Difference
 from rackwright.errors import Diagnostic
-from rackwright.kinds.role.entries import Entry, PackageEntry
+from rackwright.kinds.role.entries.entry import Entry
+from rackwright.kinds.role.entries.software import PackageEntry
 
 
 def refuse_skipped_minors(

@@ -19,7 +19,7 @@ from rackwright.cli.app import app
 from rackwright.core.contract import Within
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe.tracking import accounts, rights
-from rackwright.kinds.role.entries import Accounts
+from rackwright.kinds.role.entries.accounts import Accounts
 from rackwright.kinds.role.observe import observe_property
 from tests.support import sample_checkpoints
 from tests.support.mlflow_server import FUNCTIONS, ServedModel
