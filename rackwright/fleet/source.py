@@ -26,6 +26,8 @@ SCALARS: dict[str, Callable[[str], Any]] = {
 NUMBERS = (f"{TAG}int", f"{TAG}float")
 NUMBER_MAX = 2**53
 """Largest number that all programs read exactly from JSON."""
+NUMBERS_UP_TO = f"numbers up to {NUMBER_MAX}"
+A_FILE = "a regular file that this account may read"
 DECIMAL = r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?"
 
 
@@ -147,7 +149,7 @@ def read(path: Path) -> Source:
         text = read_bytes(path).decode("utf-8")
     except OSError as error:
         problem = f"the file cannot be read: {error.strerror}"
-        raise _only(path, problem, "the file of a fleet", "Correct the name") from None
+        raise _only(path, problem, A_FILE, "Correct the name") from None
     except UnicodeDecodeError as error:
         line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
         raise _only(f"{path}:{line}", f"got the byte 0x{byte:02x}", "the file is UTF-8", "Save it as UTF-8") from None
@@ -171,7 +173,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _refuse_file(path: Path) -> NoReturn:
-    raise _only(path, "not a regular file", "the file of a fleet", "Correct the name")
+    raise _only(path, "not a regular file", A_FILE, "Correct the name")
 
 
 def parse(path: Path, text: str) -> Source:
@@ -195,7 +197,8 @@ def parse(path: Path, text: str) -> Source:
         content = (
             "no content" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
         )
-        raise _only(f"{path}:1", f"the file has {content}", "a mapping", "Begin with a key, like `fleet: NAME`")
+        help = "Begin with a key and a colon, such as `fleet:`"
+        raise _only(f"{path}:1", f"the file has {content}", "a mapping", help)
     mistakes: list[tuple[int, Diagnostic]] = []
     try:
         return Source(path, _to_plain_data(path, root, (), mistakes), tuple(mistakes), root)
@@ -217,11 +220,11 @@ def _refuse_extras(path: Path, text: str) -> None:
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if anchor := getattr(event, "anchor", None):
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
-            expected, help = "a fleet without anchors", "Put shared settings into a group"
+            expected, help = "YAML without anchors", "Write the value here; hosts of a fleet share values by a group"
             errors.append(Diagnostic(where, f"got the anchor {sign}{anchor}", expected, help))
         if tag := getattr(event, "tag", None):
             problem = f"got the tag {tag.replace(TAG, '!!')}"
-            errors.append(Diagnostic(where, problem, "a fleet without tags", "Remove it"))
+            errors.append(Diagnostic(where, problem, "YAML without tags", "Remove it"))
     if errors:
         raise DeclarationError(*errors)
 
@@ -232,7 +235,7 @@ def _to_plain_data(path: Path, node: Any, keys: Keys, mistakes: list[tuple[int, 
             value = SCALARS[node.tag](node.value)
         except ValueError:  # Python refuses a number with more than 4300 digits
             where, problem = f"{path}:{_line(node)}: {format_keys(keys)}", f"got a number of {len(node.value)} digits"
-            raise _only(where, problem, "no number in a fleet is that long", "Correct it") from None
+            raise _only(where, problem, NUMBERS_UP_TO, "Correct it") from None
         if node.tag in NUMBERS and (wrong := _number_problem(node.value, value)):
             mistakes.append((_line(node), wrong.at(f"{path}:{_line(node)}: {format_keys(keys)}")))
         return value
@@ -261,7 +264,7 @@ def _number_problem(text: str, value: float) -> Problem | None:
         help = f"Write {value}, or a text in quotes" if abs(value) < NUMBER_MAX else "Write a finite number"
         return Problem(f"got the number {excerpt(text)}", expected, help)
     if not abs(value) <= NUMBER_MAX:  # infinite, too
-        problem, expected = f"got a number of {len(text)} digits", "no number in a fleet is that large"
+        problem, expected = f"got a number of {len(text)} digits", NUMBERS_UP_TO
         return Problem(problem, expected, "Correct it")
     return None
 
