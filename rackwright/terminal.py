@@ -355,6 +355,19 @@ class FittingTable:
                     yield Padding(text, (0, 0, 0, 2))
 
 
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> FittingTable:
+    """Return a table of plain texts, which may come from hosts."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        shown.add_column(title, overflow="fold")
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    return FittingTable(shown)
+
+
 def notify_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write the traceback of an unexpected error to stderr; it may quote text from a host."""
     notify("".join(traceback.format_exception(kind, error, trace)).rstrip())

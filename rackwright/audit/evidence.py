@@ -22,13 +22,16 @@ from rackwright.stack import Stack
 AT_ONCE = 64
 
 
-def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Evidence:
-    """Return the facts of all hosts from parallel probes, and the error of each host that does not answer."""
+def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress, fresh: bool = False) -> Evidence:
+    """Return the facts of all hosts from parallel probes, and the error of each host that does not answer.
 
+    Args:
+        fresh: Require probes that begin after this call.
+    """
     names = list(names)
     progress(f"probing {quantity(len(names), 'host')}")
     with reading_threads(AT_ONCE) as pool:
-        return dict(zip(names, pool.map(lambda name: _probe(hosts, name, progress), names), strict=True))
+        return dict(zip(names, pool.map(lambda name: _probe(hosts, name, progress, fresh), names), strict=True))
 
 
 def each_from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Iterator[tuple[str, Facts | UserError]]:
@@ -57,9 +60,9 @@ def each_from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> I
                 yield name, facts
 
 
-def _probe(hosts: Hosts, name: str, progress: Progress) -> Facts | UserError:
+def _probe(hosts: Hosts, name: str, progress: Progress, fresh: bool = False) -> Facts | UserError:
     try:
-        return hosts.facts(name)
+        return hosts.facts(name, fresh)
     except UserError as error:
         progress(f"{name}: not reached")
         return error

@@ -299,11 +299,21 @@ def stacks(as_json: AsJson = False) -> None:
 
 
 @app.command(rich_help_panel=CHECK)
-def status(stack: StackName, as_json: AsJson = False) -> None:
-    """Show the last change of a stack, and one line per host: as declared, different, or not reached. Read-only."""
-    from rackwright.cli.stacks import show_status
+def status(
+    stack: StackName,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the state again and again, until Ctrl-C.")] = False,
+    seconds: Annotated[float, typer.Option(min=1, help="Time between two looks of --watch.")] = 10,
+) -> None:
+    """Show the last change of a stack, and the state of its hosts, tiers, GPUs, runs and servers. Read-only.
 
-    raise typer.Exit(show_status(stack, as_json))
+    A host is as declared, different, or not reached. `audit` says what differs.
+
+    Exit status: 0 as declared, 1 something differs, 3 something is unknown.
+    """
+    from rackwright.cli.status import show
+
+    raise typer.Exit(show(stack, as_json, watch, seconds))
 
 
 join_lines(app)

@@ -8,6 +8,7 @@ import locale
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -196,3 +197,18 @@ def _say(text: str) -> None:
     """Write *text* to stderr if that still takes text."""
     with contextlib.suppress(OSError, ValueError):
         terminal.notify(text)
+
+
+def stop_event() -> threading.Event:
+    """Return an event that the first interrupt sets; the next interrupt raises KeyboardInterrupt as usual.
+
+    An exception could occur in code that swallows all exceptions, and then the command would not end.
+    """
+    event = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, end)
+    return event

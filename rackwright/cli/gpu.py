@@ -1,7 +1,5 @@
 """The command for the GPUs of a stack."""
 
-import signal
-import threading
 from typing import Annotated
 
 import typer
@@ -29,6 +27,7 @@ def top(
     from rich.console import Group
     from rich.live import Live
 
+    from rackwright.cli.ending import stop_event
     from rackwright.hosts.pool import Hosts
     from rackwright.status import gpus
     from rackwright.status.gpu_table import summary, table
@@ -45,22 +44,7 @@ def top(
             console.print(terminal.FittingTable(table(report)), summary(report), sep="\n")
     else:
         with Live(console=console, auto_refresh=False) as live:
-            for report in gpus.watch(hosts, loaded, seconds, _stop_event()):
+            for report in gpus.watch(hosts, loaded, seconds, stop_event()):
                 live.update(Group(terminal.FittingTable(table(report)), summary(report)), refresh=True)
     hosts.close()
     raise typer.Exit(report.exit_status)
-
-
-def _stop_event() -> threading.Event:
-    """Return an event that the first interrupt sets; the next interrupt raises KeyboardInterrupt as usual.
-
-    An exception could occur in code that swallows all exceptions, and then the command would not end.
-    """
-    event = threading.Event()
-
-    def end(number: int, frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, end)
-    return event

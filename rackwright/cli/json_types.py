@@ -13,6 +13,9 @@ from rackwright.cli.stacks import StackRow
 from rackwright.erase.certificate import ErasureCertificate
 from rackwright.log.entry import EntryData
 from rackwright.schema.server import ServedModel
+from rackwright.status.gpus import GpuData
+from rackwright.status.runs import RunData
+from rackwright.status.servers import ServerData
 from rackwright.twin.twin import MachineStatus
 
 
@@ -177,8 +180,18 @@ class HostStatus(TypedDict):
     """Work in progress, maintenance, and consents that are still declared, each with its resource."""
 
 
+class TierStatus(TypedDict):
+    """The state of one tier."""
+
+    state: str
+    """`optimal`, `syncing`, `rebuilding`, `reshaping`, `scrubbing`, `interrupted`, `degraded`, `failed`, `inactive`,
+    `absent` or `unknown`."""
+    details: str
+    """Progress of a sync and waiting spares, or the reason why the state is unknown."""
+
+
 class StackStatus(TypedDict):
-    """The last change of a stack, and the state of its hosts."""
+    """The last change of a stack, and the state of its hosts, tiers, GPUs, runs and servers."""
 
     stack: str
     """Name of the stack."""
@@ -188,6 +201,14 @@ class StackStatus(TypedDict):
     """The last change; null before the first one."""
     hosts: Mapping[str, HostStatus]
     """State by host."""
+    tiers: Mapping[str, TierStatus]
+    """State by `HOST/TIER`."""
+    gpus: Sequence[GpuData]
+    """The declared GPUs, and the hosts about which there is more to know."""
+    runs: Mapping[str, RunData]
+    """State by run."""
+    servers: Mapping[str, ServerData]
+    """State by model server; `registered` is null here, since no registry is asked."""
 
 
 class StackList(TypedDict):

@@ -1,7 +1,7 @@
 """The progress, the logs and the end of training runs."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NotRequired, cast
@@ -10,6 +10,7 @@ from typing_extensions import TypedDict  # pydantic reads no other one on Python
 
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError, command, one_line
+from rackwright.facts.facts import Facts
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.reading_threads import reading_threads
 from rackwright.kinds.pods import PodFilesSpec, PodsSpec
@@ -25,6 +26,8 @@ STOP_MARGIN_SECONDS = 60.0
 """Seconds to wait beyond a run's grace period, for a host that is busy saving."""
 LONGEST_SECONDS = 365 * 24 * 3600
 """A remaining time that is longer than this is printed without its number."""
+Read = Callable[[str], Facts]
+"""A function that returns the facts of a host, or raises a UserError."""
 HEALTHY_OUTCOMES = ("running", "queued", "finished")
 
 
@@ -134,29 +137,39 @@ def find_resources(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
         expected = f"one of {', '.join(runs)}" if runs else ""
         help = hint(run, runs, "Correct the name")
         raise DeclarationError(Diagnostic("run", f"stack {stack.name} has no run {run!r}", expected, help))
-    return tuple(each for each in declare(stack) if _is_of(each, run))
+    return tuple(each for each in declare(stack) if run_of(each) == run)
 
 
-def _is_of(declared: DeclaredResource, run: str) -> bool:
+def run_of(declared: DeclaredResource) -> str | None:
+    """Return the name of the run that a resource belongs to; None for a resource of something else."""
     spec = declared.spec
     if isinstance(spec, PodFilesSpec | PodsSpec):
-        return spec.workload.run is not None and spec.workload.name == run
-    return isinstance(spec, TrainingSpec) and spec.name == run
+        return spec.workload.name if spec.workload.run is not None else None
+    return spec.name if isinstance(spec, TrainingSpec) else None
 
 
 def observe(hosts: Hosts, stack: Stack, run: str) -> RunReport:
     """Observe all hosts of *run* at the same time."""
-    resources = find_resources(stack, run)
+    return read_run(run, find_resources(stack, run), lambda host: hosts.facts(host, fresh=True))
 
-    def observe_host(declared: DeclaredResource) -> dict[str, Any]:
+
+def read_run(run: str, resources: Sequence[DeclaredResource], read: Read) -> RunReport:
+    """Return the state of *run* by the facts of its hosts.
+
+    Args:
+        resources: The resources of the run; that of the launcher host is the last one.
+        read: Returns the facts of a host; called from several threads.
+    """
+
+    def read_host(declared: DeclaredResource) -> dict[str, Any]:
         try:
-            report: dict[str, Any] = declared.kind.report(declared.spec, hosts.facts(declared.source, fresh=True))
+            report: dict[str, Any] = declared.kind.report(declared.spec, read(declared.source))
             return report
         except UserError as error:
             return {"unknown": f"not reached: {error.diagnostic.problem}"}
 
     with reading_threads(AT_ONCE) as pool:
-        reports = dict(zip((each.source for each in resources), pool.map(observe_host, resources), strict=True))
+        reports = dict(zip((each.source for each in resources), pool.map(read_host, resources), strict=True))
     launcher = reports[resources[-1].source]
     if isinstance(resources[-1].spec, PodsSpec):  # its outcome is in the cluster, and its progress on the first host
         del reports[resources[-1].source]

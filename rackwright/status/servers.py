@@ -1,6 +1,6 @@
 """The state, the logs and the previous versions of model servers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from rackwright.errors import (
     command,
     one_line,
 )
+from rackwright.facts.facts import Facts
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.reading_threads import reading_threads
 from rackwright.kinds.model_server import observe as server_facts
@@ -24,7 +25,7 @@ from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.pods import PodsKind, PodsSpec
 from rackwright.schema.problem import hint
 from rackwright.schema.units import format_time
-from rackwright.stack import Stack, declare
+from rackwright.stack import DeclaredResource, Stack, declare
 from rackwright.status import pods
 from rackwright.status.registered import ResolvedName, ResolvedNameData, resolve_name
 
@@ -157,7 +158,7 @@ class ServerReport:
         if self.resolved_name:
             yield f"  {self.resolved_name}"
         for host, report in self.hosts.items():
-            yield f"  {host}: {_describe_host(report)}"
+            yield f"  {host}: {describe_host(report)}"
             if accuracy := report.get("accuracy"):
                 yield f"    {_describe_accuracy(accuracy)}"
             if refused := report.get("refused"):
@@ -190,7 +191,8 @@ class ServerReport:
         return str(versions.pop())
 
 
-def _describe_host(report: Mapping[str, Any]) -> str:
+def describe_host(report: Mapping[str, Any]) -> str:
+    """Return the state of a server on one host in one line."""
     if "unknown" in report:
         return f"unknown: {report['unknown']}"
     if not report:
@@ -244,28 +246,61 @@ def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:
     return tuple(spec for spec in resources if isinstance(spec, ServerSpec) and spec.name == server)
 
 
+def specs_in(resources: Iterable[DeclaredResource], server: str) -> tuple[ServerSpec | PodsSpec, ...]:
+    """Return the specification of *server* on each of its hosts, or that of its pods, among *resources*."""
+    return tuple(
+        spec
+        for spec in (declared.spec for declared in resources)
+        if (isinstance(spec, ServerSpec) and spec.name == server)
+        or (isinstance(spec, PodsSpec) and spec.workload.server is not None and spec.workload.name == server)
+    )
+
+
 def observe(hosts: Hosts, stack: Stack, server: str, tracking: str = "") -> ServerReport:
     """Observe all hosts of *server* at the same time.
 
     Args:
         tracking: The URL of the MLflow server with which the name of a registered model is resolved; empty for none.
     """
-    if in_pods := pods_of(stack, server):
-        return _observe_pods(hosts, in_pods)
-    server_specs = specs(stack, server)
+    in_pods = pods_of(stack, server)
+    of_server = (in_pods,) if in_pods else specs(stack, server)
+    model = stack.fleet.servers[server].model
+    resolved_name = resolve_name(model, tracking) if model.registered and not in_pods else None
+    return read_server(server, of_server, lambda host: hosts.facts(host, fresh=True), resolved_name)
 
-    def observe_host(spec: ServerSpec) -> dict[str, Any]:
+
+def read_server(
+    server: str,
+    of_server: Sequence[ServerSpec | PodsSpec],
+    read: Callable[[str], Facts],
+    resolved_name: ResolvedName | None = None,
+) -> ServerReport:
+    """Return the state of *server* by the facts of its hosts.
+
+    Args:
+        of_server: Its specification on each of its hosts, or that of its pods.
+        read: Returns the facts of a host; called from several threads.
+        resolved_name: The version of its name in the registry, if it was asked for.
+    """
+
+    def read_host(spec: ServerSpec | PodsSpec) -> dict[str, Any]:
         try:
-            return server_facts.report(spec, hosts.facts(spec.host, fresh=True))
+            facts = read(spec.host)
         except UserError as error:
             return {"unknown": f"not reached: {error.diagnostic.problem}"}
+        return PodsKind().report(spec, facts) if isinstance(spec, PodsSpec) else server_facts.report(spec, facts)
 
     with reading_threads(AT_ONCE) as pool:
-        names = (spec.host for spec in server_specs)
-        reports = dict(zip(names, pool.map(observe_host, server_specs), strict=True))
-    model = stack.fleet.servers[server].model
-    resolved_name = resolve_name(model, tracking) if model.registered else None
-    return ServerReport(server, server_specs[0].version, reports, resolved_name)
+        reports = dict(zip((spec.host for spec in of_server), pool.map(read_host, of_server), strict=True))
+    return ServerReport(server, _version(of_server[0]), reports, resolved_name)
+
+
+def _version(spec: ServerSpec | PodsSpec) -> str:
+    """Return the declared version of the model."""
+    if isinstance(spec, ServerSpec):
+        return spec.version
+    assert spec.workload.server is not None
+    return spec.workload.server.version
 
 
 def pods_of(stack: Stack, server: str) -> PodsSpec | None:
@@ -280,15 +315,6 @@ def pods_of(stack: Stack, server: str) -> PodsSpec | None:
     resources = (declared.spec for declared in declare(stack))
     of_pods = (spec for spec in resources if isinstance(spec, PodsSpec) and spec.workload.server)
     return next(spec for spec in of_pods if spec.workload.name == server)
-
-
-def _observe_pods(hosts: Hosts, spec: PodsSpec) -> ServerReport:
-    assert spec.workload.server is not None
-    try:
-        report = PodsKind().report(spec, hosts.facts(spec.host, fresh=True))
-    except UserError as error:
-        report = {"unknown": f"not reached: {error.diagnostic.problem}"}
-    return ServerReport(spec.workload.name, spec.workload.server.version, {spec.host: report})
 
 
 def stream_logs(

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.audit.report import AuditResult, UndeclaredThing
-from rackwright.cli import stacks
+from rackwright.cli import stacks, status
 from rackwright.cli.app import app
-from rackwright.cli.stacks import HostRow
+from rackwright.cli.status import HostRow
 from rackwright.core.contract import Difference, UnknownValue
 from tests.support.log import ROOT
 
@@ -75,22 +75,22 @@ def test_nothing_is_completed_outside_a_project(tmp_path, monkeypatch):
     ],
 )
 def test_a_host_is_never_as_declared_unless_it_was_compared(results, row):
-    assert stacks.host_rows(results) == [row]
+    assert status.host_rows(results) == [row]
 
 
 def test_the_last_change_is_the_newest_of_the_history():
     history = [{"kind": "update", "startTime": "2026-11-28T08:01:02.000Z", "result": "failed"}, {"kind": "destroy"}]
 
-    assert stacks.last_change(history) == {
+    assert status.last_change(history) == {
         "started_at": "2026-11-28T08:01:02+00:00",
         "kind": "update",
         "result": "failed",
     }
-    assert stacks.last_change([]) is None
+    assert status.last_change([]) is None
 
 
 def test_a_host_with_undeclared_things_is_not_as_declared() -> None:
     found = UndeclaredThing("a", "RW-034", "crontab:root", "1 commands", "warning", "Remove the job", None)
     items = (found, replace(found, allowed="the site's"), replace(found, is_unknown=True), replace(found, host="b"))
 
-    assert stacks.host_rows([AuditResult("a", "t", 3)], items) == [HostRow("a", 1, "1 undeclared, 1 unknown")]
+    assert status.host_rows([AuditResult("a", "t", 3)], items) == [HostRow("a", 1, "1 undeclared, 1 unknown")]

@@ -36,7 +36,10 @@ def test_the_whole_message_is_as_written(name: str, monkeypatch: pytest.MonkeyPa
 
 def test_a_missing_file_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    expected = "x.yaml: the file cannot be read: No such file or directory; a regular file that this account may read. Correct the name."
+    expected = (
+        "x.yaml: the file cannot be read: No such file or directory; a regular file that this account may read."
+        " Correct the name."
+    )
     assert str(load_errors("x.yaml")) == expected
 
 
