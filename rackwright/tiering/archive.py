@@ -8,6 +8,7 @@ from rackwright.foreign import InvalidData
 from rackwright.progress import Progress
 from rackwright.schema.units import format_size
 from rackwright.tiering import manifest as manifests
+from rackwright.tiering import names
 from rackwright.tiering.bucket import DIGEST, Bucket, store_errors
 from rackwright.tiering.directory import Directory, read_back
 from rackwright.tiering.manifest import ArchiveDamaged, ArchivedFile, Manifest, SourceFile
@@ -48,6 +49,7 @@ def plan(bucket: Bucket, name: str, directory: Directory) -> MovePlan:
     sources = directory.files()
     if not sources:
         raise ChangeRefused(Diagnostic(str(directory), "the directory has no file", help="Name another directory"))
+    names.check_keys(str(directory), bucket.key(name, ""), (source.file.path for source in sources))
     made = Manifest(name=name, files=tuple(source.file for source in sources))
     if internal := [*manifests.internal_paths(made)]:
         problem = f"{quantity(len(internal), 'path')} may name a file of the store itself, the first is {internal[0]}"
@@ -167,9 +169,9 @@ def load_manifest(bucket: Bucket, name: str) -> Manifest:
     manifests.check_name(name)
     with store_errors(bucket):
         found = find_manifest(bucket, name)
-        names = list_archives(bucket) if found is None else ()
+        present = list_archives(bucket) if found is None else ()
     if found is None:
-        expected = f"one of {', '.join(names) or 'none'}"
+        expected = f"one of {', '.join(present) or 'none'}"
         raise ChangeRefused(
             Diagnostic(bucket.where(name), "the bucket has no such archive", expected, "Correct the name")
         )
@@ -185,8 +187,8 @@ def list_archives(bucket: Bucket) -> tuple[str, ...]:
     """
     with store_errors(bucket):
         pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Delimiter="/")
-        names = [prefix["Prefix"].rstrip("/") for page in pages for prefix in page.get("CommonPrefixes", ())]
-        return tuple(name for name in sorted(names) if _has_manifest(bucket, name))
+        found = [prefix["Prefix"].rstrip("/") for page in pages for prefix in page.get("CommonPrefixes", ())]
+        return tuple(name for name in sorted(found) if _has_manifest(bucket, name))
 
 
 def lost_archives(bucket: Bucket, present: Sequence[str], moved: Collection[str]) -> list[Diagnostic]:

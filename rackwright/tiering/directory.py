@@ -18,11 +18,13 @@ from rackwright.tiering import loader
 from rackwright.tiering.bucket import DIGEST, Bucket
 from rackwright.tiering.manifest import ArchivedFile, SourceFile
 from rackwright.tiering.meter import Meter
+from rackwright.tiering.names import not_utf_8
 from rackwright.tiering.onhost.transfer import delete_unchanged, digest_file, measure, write_file
 from rackwright.tiering.onhost.tree import (
     DeletedInPart,
     NotADirectory,
     TransferFailed,
+    is_text,
     open_directory,
     open_file,
     replace_file,
@@ -96,6 +98,8 @@ class LocalDirectory:
             entries = [entry for entry in walk(top) if not entry.is_directory]
             if others := [entry for entry in entries if not entry.is_file]:
                 raise ChangeRefused(*(not_a_file(f"{self}/{each.path}", each.is_link) for each in others))
+            if unnamed := [entry.path for entry in entries if not is_text(entry.path)]:
+                raise not_utf_8(str(self), [path.encode(errors="backslashreplace").decode() for path in unnamed])
             return tuple(_source(top, entry.path) for entry in entries)
 
     def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:

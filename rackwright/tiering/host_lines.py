@@ -27,6 +27,12 @@ class Other(_Line):
     link: bool
 
 
+class ForeignName(_Line):
+    """A path whose name is not UTF-8, with escapes."""
+
+    unnamed: Path
+
+
 class Result(_Line):
     """An object that was read or written; without a digest, there is none."""
 

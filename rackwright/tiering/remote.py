@@ -20,6 +20,7 @@ from rackwright.tiering.host_lines import (
     TEXT_LONGEST,
     ChangedFiles,
     Failure,
+    ForeignName,
     ItemLine,
     Measurement,
     Other,
@@ -32,6 +33,7 @@ from rackwright.tiering.host_lines import (
 )
 from rackwright.tiering.manifest import ArchivedFile, SourceFile
 from rackwright.tiering.meter import Meter
+from rackwright.tiering.names import not_utf_8
 from rackwright.tiering.placement import Item, Listing
 
 PACKAGE = "rackwright.tiering.onhost"
@@ -64,6 +66,8 @@ class HostDirectory:
         lines = list(self._run(do="scan"))
         if others := [read_line(Other, line, str(self)) for line in lines if "other" in line]:
             raise ChangeRefused(*(not_a_file(f"{self}/{each.other}", each.link) for each in others))
+        if unnamed := [read_line(ForeignName, line, str(self)) for line in lines if "unnamed" in line]:
+            raise not_utf_8(str(self), [each.unnamed for each in unnamed])
         return tuple(self._source(line["file"]) for line in lines if "file" in line)
 
     def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:

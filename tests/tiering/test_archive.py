@@ -64,6 +64,34 @@ def test_a_plan_changes_nothing(bucket, directory):
     assert "Contents" not in bucket.client.list_objects_v2(Bucket=bucket.name)
 
 
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ([f"{'d' * 250}/" * 4 + "n" * 30], "the key would have 1048 bytes"),
+        (["p\\q", "p/q"], "some stores, such as SeaweedFS, have one object for this path and "),
+        (["p\\q", "p"], "some stores, such as SeaweedFS, have one object for this path and p"),
+        (["p\\", "p"], "some stores, such as SeaweedFS, have one object for this path and "),
+    ],
+)
+def test_names_that_a_store_does_not_keep_apart_are_refused_before_the_first_byte(tmp_path, names, problem):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+
+    with pytest.raises(ChangeRefused) as refused:
+        archive.plan(Bucket("models", None), "model-1", LocalDirectory(tmp_path))
+    assert problem in refused.value.diagnostics[0].problem
+
+
+def test_a_name_with_a_backslash_alone_goes_and_comes_back(bucket, tmp_path):
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "p\\q").write_bytes(b"x")
+    moved(bucket, source)
+
+    assert restored(bucket, tmp_path / "back") == {"p\\q": b"x"}
+
+
 def test_an_interrupted_move_continues_with_the_missing_files(bucket, directory, tmp_path):
     planned = archive.plan(bucket, "model-1", LocalDirectory(directory))
 

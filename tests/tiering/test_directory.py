@@ -161,9 +161,10 @@ def test_links_in_a_circle_are_refused(data):
         LocalDirectory(data.parent / "one/data").files()
 
 
-def test_a_name_that_no_archive_can_hold_is_refused(data):
+def test_a_name_that_no_archive_can_hold_is_refused_before_any_file_is_read(data, monkeypatch):
     (Path(os.fsdecode(os.fsencode(data) + b"/theirs/\xff"))).write_text("x")
-    with pytest.raises(StepFailed, match="a name that an archive cannot hold"):
+    monkeypatch.setattr(module, "digest_file", None)
+    with pytest.raises(ChangeRefused, match=r"theirs/\\udcff: the name is not UTF-8"):
         LocalDirectory(data).files()
 
 

@@ -125,3 +125,10 @@ def test_a_restore_never_overwrites_a_file_of_the_host(bucket, host, model, tmp_
         restored(bucket, on(host, tmp_path / "back"))
 
     assert read(tmp_path / "back") == {"config.json": b"mine"}
+
+
+def test_a_name_on_the_host_that_is_not_utf_8_is_refused(host, model):
+    (Path(os.fsdecode(os.fsencode(model) + b"/shards/\xff"))).write_text("x")
+
+    with pytest.raises(ChangeRefused, match=r"gpu-01:.*shards/\\udcff: the name is not UTF-8"):
+        on(host, model).files()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import socket
@@ -28,6 +29,7 @@ from rackwright.tiering.onhost.tree import (
     DeletedInPart,
     TransferFailed,
     delete_file,
+    is_text,
     open_directory,
     open_file,
     remove_empty,
@@ -60,11 +62,19 @@ def main(job: dict[str, Any]) -> None:
 
 
 def scan(job: dict[str, Any]) -> None:
-    """Print each file below the directory with its digest, and each path that is no file."""
+    """Print each file below the directory with its digest, and each path that is no file.
+
+    With names that are not UTF-8, print those alone: no file is read.
+    """
     with open_directory(Path(job["directory"])) as top:
-        for number, entry in enumerate(walk(top)):
-            if number >= SCAN_MAX:
-                raise TransferFailed(f"{job['directory']} has more than {SCAN_MAX} files")
+        entries = list(itertools.islice(walk(top), SCAN_MAX + 1))
+        if len(entries) > SCAN_MAX:
+            raise TransferFailed(f"{job['directory']} has more than {SCAN_MAX} files")
+        if unnamed := [each.path for each in entries if not is_text(each.path)]:
+            for path in unnamed:
+                emit(unnamed=path.encode(errors="backslashreplace").decode())
+            entries = []
+        for entry in entries:
             if entry.is_file:
                 emit(file=digest_file(top, entry.path))
             elif not entry.is_directory:

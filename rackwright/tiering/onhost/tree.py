@@ -181,6 +181,11 @@ def walk(top: int, path: str = "") -> Iterator[Entry]:
                 os.close(below)
 
 
+def is_text(path: str) -> bool:
+    """Return whether the name of *path* is UTF-8: os.fsdecode writes other bytes as halves of pairs of UTF-16."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
+
+
 def status_of(top: int, path: str) -> os.stat_result:
     """Return the status of the relative *path* itself."""
     with open_parent(top, path) as (parent, name):
