@@ -4,12 +4,13 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from rackwright import scratch
 from rackwright.core.contract import Call
 from rackwright.core.derived_key import derive_key
-from rackwright.endpoints import restore_result, s3_facts
+from rackwright.endpoints import minio, restore_result, s3_facts, s3_rights
 from rackwright.endpoints.bounded_session import BoundedSession
 from rackwright.endpoints.proxy import open_proxy
 from rackwright.endpoints.typed_answers import type_answers
@@ -17,6 +18,7 @@ from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepF
 from rackwright.facts.facts import Facts
 from rackwright.schema.object_store import ObjectStore
 from rackwright.stack import Stack
+from rackwright.stack.buckets import store_users
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
@@ -47,14 +49,42 @@ def connect(stack: Stack, name: str) -> "S3Client":
     host = stack.store_hosts.get(name)
     key = derive_key(stack.repository, store.credentials.secret, [restore_result.PURPOSE, name])
     assert key is not None, "the secret is known"
-    return S3Client(where, url, store, secret_key, key, open_proxy(stack, host, url) if host else None)
+    proxy = open_proxy(stack, host, url) if host else None
+    return S3Client(where, url, store, secret_key, key, proxy, _access(stack, name))
+
+
+def _access(stack: Stack, name: str) -> "Access":
+    """Return the users of the store *name*, with their keys where these are known, and the declared rights."""
+    keys = {
+        user: (access_key, stack.repository.secrets.get(secret), secret)
+        for user, (access_key, secret) in store_users(stack.fleet, name).items()
+    }
+    buckets = {each: tuple(its.access) for each, its in stack.fleet.buckets.items() if its.store == name}
+    return Access(keys, buckets)
+
+
+@dataclass(frozen=True)
+class Access:
+    """The users of a store, and the buckets on which they have rights."""
+
+    keys: Mapping[str, tuple[str, str | None, str]] = field(default_factory=dict)
+    """Access key, secret key, and name of its secret, by user. A secret key without a known value is None."""
+    buckets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Declared users by bucket."""
 
 
 class S3Client:
     """One account's connection to an object store. Any thread may use it."""
 
     def __init__(
-        self, where: str, url: str, store: ObjectStore, secret_key: str, signing_key: str, proxy: str | None = None
+        self,
+        where: str,
+        url: str,
+        store: ObjectStore,
+        secret_key: str,
+        signing_key: str,
+        proxy: str | None = None,
+        access: "Access | None" = None,
     ) -> None:
         """
         Args:
@@ -62,6 +92,7 @@ class S3Client:
             url: Its address, which may be that of a stand-in.
             signing_key: The key that signs results of restore tests.
             proxy: The address of an HTTP proxy that reaches the store; None for none.
+            access: The users whose rights are read and tried; None for none.
         """
         self.signing_key = signing_key
         self._where, self._url = where, url
@@ -69,15 +100,30 @@ class S3Client:
         make = session(store.region, url, self._certificates, proxy)
         self.signed = make(store.credentials.access_key, secret_key)
         self._unsigned = make(None, None)
+        self._access, self._of_minio = access or Access(), store.policy_users == "minio"
+        self._users = {
+            user: f"the value of the secret {secret} is unknown" if key is None else make(access_key, key)
+            for user, (access_key, key, secret) in self._access.keys.items()
+        }
 
     def read(self) -> Facts:
         """Return all facts of the store that the account sees."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return Facts(s3_facts.read(self.signed, self._unsigned, self.signing_key))
+            raw = s3_facts.read(self.signed, self._unsigned, self.signing_key)
+            self._read_rights(raw["s3"]["buckets"])
+            return Facts(raw)
         except (BotoCoreError, ClientError) as error:
             raise EndpointUnreachable(s3_facts.diagnose(self._where, self._url, error)) from error
+
+    def _read_rights(self, buckets: dict[str, Any]) -> None:
+        """Add to *buckets* what the declared users may do with them."""
+        declared = {name: users for name, users in self._access.buckets.items() if name in buckets}
+        if self._of_minio:
+            minio.add_policies(self.signed, declared, buckets)
+        for name, rights in s3_rights.try_rights(self.signed, self._users, tuple(declared)).items():
+            buckets[name]["rights"] = rights
 
     def call(self, id: str, step: Call) -> None:
         """Send the request of *step*."""
@@ -170,5 +216,5 @@ def _empty(client: Any, id: str, Bucket: str) -> None:
         raise StepFailed(Diagnostic(id, problem, help=help))
 
 
-OPERATIONS: Mapping[str, Callable[..., None]] = {"empty_bucket": _empty}
+OPERATIONS: Mapping[str, Callable[..., None]] = {"empty_bucket": _empty, "set_user_rights": minio.set_rights}
 """Operations that take several requests, by the name that plans use."""

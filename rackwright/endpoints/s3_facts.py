@@ -16,7 +16,7 @@ from rackwright.facts.facts import FORMAT
 from rackwright.facts.s3 import policy_lines
 from rackwright.foreign import parse_object, read_bounded
 from rackwright.hosts.reading_threads import reading_threads
-from rackwright.schema.object_store import LIFECYCLE_RULES, RESTORE_TEST
+from rackwright.schema.object_store import LIFECYCLE_RULES, MINIO, RESTORE_TEST
 
 AT_ONCE = 16
 """Requests that are sent at once."""
@@ -76,11 +76,16 @@ def read(signed: Any, unsigned: Any, key: str) -> dict[str, Any]:
     with reading_threads(AT_ONCE) as pool:
         features = _features(signed, pool, names)
         buckets = dict(zip(names, pool.map(lambda name: _bucket(signed, unsigned, key, name), names), strict=True))
+    server = headers.get("server", "")
+    if server == MINIO:
+        features["upload expiry"] = False
+        for bucket in buckets.values():
+            bucket["policy"] = _in_force(bucket["policy"])
     return {
         "format": FORMAT,
         "taken_at": time.time(),
         "s3": {
-            "server": headers.get("server", ""),
+            "server": server,
             "clock_skew_seconds": _clock_skew(headers.get("date")),
             "anonymous": _anonymous(unsigned.list_buckets),
             "features": features,
@@ -166,7 +171,8 @@ def _features(client: Any, pool: ThreadPoolExecutor, names: Sequence[str]) -> di
                 return True  # an odd setting of a bucket is one
         return True
 
-    return dict(zip(FEATURES, pool.map(is_known, FEATURES.values()), strict=True))
+    features = dict(zip(FEATURES, pool.map(is_known, FEATURES.values()), strict=True))
+    return features | {"upload expiry": features["lifecycle"]}
 
 
 def _bucket(signed: Any, unsigned: Any, key: str, name: str) -> dict[str, Any]:
@@ -296,18 +302,23 @@ def _ownership(answer: Any) -> str:
     return ", ".join(sorted(str(rule["ObjectOwnership"]) for rule in rules)) or "none"
 
 
+def _in_force(policy: Any) -> Any:
+    """Return the lines of a policy of a bucket that MinIO asks: those about everybody."""
+    return policy if isinstance(policy, dict) else [line for line in policy if line.split()[1] in ("*", "not")]
+
+
 def _grants(answer: Any) -> list[str]:
-    """Return the grants to others than the bucket's owner."""
-    owner = answer.get("Owner", {}).get("ID")
+    """Return the grants to others than the bucket's owner; MinIO names neither the owner nor the owner's grant."""
+    owner = answer.get("Owner", {}).get("ID") or ""
     return sorted(_others(answer.get("Grants", ()), owner))
 
 
 def _others(grants: Any, owner: Any) -> Iterator[str]:
     for grant in grants:
         grantee = grant["Grantee"]
-        name = grantee.get("URI", grantee.get("ID", "?")).rpartition("/")[2]
-        if grantee.get("ID") != owner:
-            yield f"{name} {grant['Permission']}"
+        group, id = grantee.get("URI") or grantee.get("EmailAddress"), grantee.get("ID") or ""
+        if group or id != owner:
+            yield f"{(group or id or '?').rpartition('/')[2]} {grant['Permission']}"
 
 
 def _is_empty(client: Any, bucket: str) -> Any:

@@ -39,6 +39,10 @@ class BucketFacts(View):
     restore_test = Fact(optional_mapping, "Time `at` and result `passed` of the last restore test; None without one.")
     other_rules = Fact(texts, "Ids of the lifecycle rules that are not of rackwright, sorted.")
 
+    def rights(self, user: str) -> tuple[str, ...]:
+        """Return the operations that the store allows *user*, sorted. Raises UnknownFact."""
+        return View(self.table("rights"), f"{self._where}.rights").value(user, texts)
+
 
 class S3Facts(View):
     """An object store, as one account sees it."""

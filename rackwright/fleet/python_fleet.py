@@ -73,9 +73,10 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     wrong += [((), problem) for problem in placement_problems(fleet.placement, fleet.buckets, fleet.hosts)]
     wrong += [((), problem) for problem in monitoring_problems(fleet.monitoring, fleet.hosts, check_secret)]
     wrong += [
-        (("object_stores", name, "credentials", "secret_key"), missing)
+        (("object_stores", name, *place), missing)
         for name, store in fleet.object_stores.items()
-        if (missing := check_secret(store.credentials.secret, SECRET_KEY_SHORTEST))
+        for place, key in store.secrets
+        if (missing := check_secret(key, SECRET_KEY_SHORTEST))
     ]
     wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts, fleet.clusters)]
     wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts, fleet.clusters)]

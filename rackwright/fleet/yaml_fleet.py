@@ -138,8 +138,9 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
             for problem in monitoring_problems(common.monitoring, hosts, check_secret):
                 findings.add_below(problem, ())
         for name, store in common.object_stores.items():
-            if wrong := check_secret(store.credentials.secret, SECRET_KEY_SHORTEST):
-                findings.add_below(wrong, ("object_stores", name, "credentials", "secret_key"))
+            for place, key in store.secrets:
+                if wrong := check_secret(key, SECRET_KEY_SHORTEST):
+                    findings.add_below(wrong, ("object_stores", name, *place))
     findings.raise_any()
     assert common is not None  # raise_any() raised otherwise
     fleet = Fleet(

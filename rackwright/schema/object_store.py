@@ -11,10 +11,13 @@ from rackwright.schema.base import Many, Schema
 from rackwright.schema.certificate import Certificate
 from rackwright.schema.formats import FORMATS, parse_address, parse_url
 from rackwright.schema.host import Host, HostName, Name
-from rackwright.schema.problem import Problem, hint, raise_any
+from rackwright.schema.problem import Keys, Problem, hint, raise_any
 from rackwright.schema.secret import Key, name_of
 
 RULES = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"
+MINIO = "MinIO"
+"""Name of the server that refuses rules for unfinished uploads, which it removes by a setting of its own, and that asks
+policies of buckets for requests without credentials alone."""
 OWNER_TAG = "rackwright-owner"
 """The tag of a bucket with the fleet that owns it."""
 ROLE = "object_store"
@@ -33,10 +36,26 @@ LIFECYCLE_RULES: Mapping[str, tuple[str, str, str]] = {
 }
 """Id, action and key of the lifecycle rule of each age in `Expiry`. A rule has one action, so that each age differs
 by itself."""
-PolicyUsers = Literal["arn", "access_key"]
-"""Forms of users in policies. Amazon's is the name of a resource; some servers know the access key alone."""
+PolicyUsers = Literal["arn", "access_key", "minio"]
+"""Forms of users in policies. Amazon's is the name of a resource; some servers know the access key alone. MinIO has no
+users in policies of buckets, and attaches policies to users."""
 Right = Literal["read", "read_current", "write"]
 """Rights on a bucket. Only `read` covers earlier versions, and `write` covers no deletion."""
+ALLOWED: Mapping[Right, tuple[str, ...]] = {
+    "read_current": ("get", "list"),
+    "read": ("get", "get versions", "list", "list versions"),
+    "write": ("get", "list", "put"),
+}
+"""The operations of `TRIED` that a right covers, sorted."""
+ALSO_ALLOWED: Mapping[PolicyUsers, tuple[str, ...]] = {"minio": ("list versions",)}
+"""Operations that a server allows with each right: MinIO lists versions for each user that may list."""
+TRIED = ("list", "list versions", "get", "get versions", "put", "put trusted", "delete versions", "read policy")
+"""Operations that are tried with the key of a user. Each has a request that changes nothing if the store allows it."""
+
+
+def allowed_operations(right: Right | None, policy_users: PolicyUsers) -> tuple[str, ...]:
+    """Return the operations of `TRIED` that a user with *right* may do, sorted; none without a right."""
+    return tuple(sorted({*ALLOWED[right], *ALSO_ALLOWED.get(policy_users, ())})) if right else ()
 
 
 def _bucket_name(name: str) -> str:
@@ -118,11 +137,22 @@ class ObjectStore(Schema):
     account: str = Field(default="000000000000", pattern=r"^([0-9]{12})?$")
     """Account in the names of users in policies: `000000000000` for SeaweedFS, and `""` for Ceph without tenants."""
     policy_users: PolicyUsers = "arn"
-    """Form of users in policies: `arn`, with `account` in it, or `access_key` for Versity's gateway."""
+    """Form of users in policies: `arn`, with `account` in it, `access_key` for Versity's gateway, or `minio`: policies
+    that rackwright attaches to the users of MinIO, which knows no users in policies of buckets."""
+    users: dict[str, Credentials] = Field(default_factory=dict)
+    """Keys of users, by their names in `access`. `up` and the audit try with each key which rights the user has; a user
+    without a key here is not tried. A store with `hosts` has the keys of the accounts of role `object_store`."""
     hosts: Many[HostName] = ()
     """Hosts of this fleet whose role `object_store` is this store; its buckets come after them."""
     encryption_key: bool = False
     """Whether the server has a key for encryption at rest. SeaweedFS without one fails all encrypted writes."""
+
+    @property
+    def secrets(self) -> Iterator[tuple[Keys, str]]:
+        """The place of each secret key, and the name of its secret."""
+        yield ("credentials", "secret_key"), self.credentials.secret
+        for user, credentials in self.users.items():
+            yield ("users", user, "secret_key"), credentials.secret
 
 
 class Retention(Schema):
@@ -204,6 +234,9 @@ def problems(
                 expected = f"a host with role {ROLE}: {', '.join(with_role) or 'none'}"
                 help = hint(host, with_role, f"Give the host role {ROLE}, or remove it here", taken=store.hosts)
                 yield Problem(f"got {host}", expected, help, ("object_stores", name, "hosts", index))
+        if store.users and store.hosts:
+            expected = f"a store without hosts: role {ROLE} has the keys of its accounts"
+            yield Problem("got users", expected, "Remove users", ("object_stores", name, "users"))
         if name in hosts:
             expected = "an object store has another name than each host: both are the first part of resources' names"
             yield Problem(f"got the store {name}", expected, "Give it another name", ("object_stores", name))

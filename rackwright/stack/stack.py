@@ -217,7 +217,7 @@ def secret_references(fleet: Fleet) -> frozenset[str]:
         return frozenset({secret.name_of(fleet.key), *server_secrets, *tracking.secrets(fleet.runs, fleet.hosts)})
     hosts = fleet.hosts.values()
     tier_keys = (tier.key for host in hosts for tier in host.tiers.values() if tier.key)
-    store_keys = (store.credentials.secret for store in fleet.object_stores.values())
+    store_keys = (name for store in fleet.object_stores.values() for _, name in store.secrets)
     tokens = (cluster.api.secret for cluster in fleet.clusters.values() if cluster.api)
     role_secrets = (name for host in hosts for _, name in secret.references(host.roles))
     return frozenset({*tier_keys, *store_keys, *tokens, *role_secrets})

@@ -1,4 +1,4 @@
-"""Line 6: one fleet against servers of two makers, with the features that each has, and the refusals of the others."""
+"""Line 6: one fleet against servers of three makers, with the features of each, and the refusals of the others."""
 
 import json
 import re
@@ -10,24 +10,31 @@ from typing import Any
 
 import pytest
 
+from rackwright.endpoints import minio as admin
 from rackwright.endpoints import s3_facts
-from rackwright.kinds.bucket.policy import document
+from rackwright.kinds.bucket.policy import document, user_documents
 from rackwright.kinds.bucket.spec import BucketSpec
 from rackwright.schema.object_store import Bucket, PolicyUsers
 from tests.support import store_features
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
-from tests.support.object_store import SIGNING_KEY, Server, seaweedfs
+from tests.support.minio import minio
+from tests.support.object_store import SIGNING_KEY, USER_SECRETS, Server, seaweedfs
 from tests.support.store_project import BUCKET, STACK, StoreProject, store_project
 from tests.support.versity import versity
 
-USERS: Mapping[str, PolicyUsers] = {"seaweedfs": "arn", "versity": "access_key"}
-LACKED: Mapping[str, set[str]] = {"seaweedfs": set(), "versity": {"lifecycle", "encryption"}}
+USERS: Mapping[str, PolicyUsers] = {"seaweedfs": "arn", "versity": "access_key", "minio": "minio"}
+LACKED: Mapping[str, set[str]] = {
+    "seaweedfs": set(),
+    "versity": {"lifecycle", "upload expiry", "encryption"},
+    "minio": {"upload expiry"},
+}
 """The features that each server does not have, by its documentation."""
-IN_FLEET = ("versioning", "retention", "lifecycle", "policy", "tags")
+IN_FLEET = ("versioning", "retention", "lifecycle", "upload expiry", "policy", "tags")
 """The features that the whole fleet needs. Encryption needs a server with a key, which neither has."""
 DAYS, TEAM = 1, "models"
+ACCESS: Mapping[str, str] = {"trainer": "write", "serving": "read_current"}
 ARCHIVE = "model-1"
 HAND: Mapping[str, Mapping[str, Any]] = {
     "tags": {"operation": "put_bucket_tagging", "Tagging": {"TagSet": [{"Key": "rackwright-owner", "Value": "cold"}]}},
@@ -45,19 +52,21 @@ HAND: Mapping[str, Mapping[str, Any]] = {
 
 @line("cold", 6)
 @pytest.mark.parametrize("make", USERS)
-def test_one_fleet_holds_on_servers_of_two_makers(make: str, log: Log) -> str:
+def test_one_fleet_holds_on_servers_of_three_makers(make: str, log: Log) -> str:
     """A fleet that needs every feature; the server's missing ones are refused, and the rest is made, kept and used."""
     runs: Mapping[str, Callable[[Path], AbstractContextManager[Server]]]
-    runs = {"seaweedfs": seaweedfs, "versity": partial(versity, progress=log)}
+    runs = {"seaweedfs": seaweedfs, "versity": partial(versity, progress=log), "minio": partial(minio, progress=log)}
     with store_project(log.empty_directory(), runs[make], _fleet(make, set())) as project:
         works = _probe(project, make, log)
         lacked = LACKED[make] & {*IN_FLEET}
+        if make == "minio":
+            _need_refusal_of_rights(project)
         refused = _refused(project)
         need(refused == lacked, f"preview refuses {sorted(refused)}, and the server lacks {sorted(lacked)}")
         project.declare(_fleet(make, lacked))
         log("making the bucket")
         _up(project)
-        _mend(project, log)
+        _mend(project, make, log)
         _archive(project, log)
     missing = "; ".join(f"{name} {text}" for name, text in works.items() if text != "yes")
     return (
@@ -73,12 +82,16 @@ def _fleet(make: str, lacked: set[str]) -> str:
         "url": "https://store.example:8333",
         "policy_users": USERS[make],
         "credentials": {"access_key": "rackwright", "secret_key": {"secret": "archive_key"}},
+        "users": {
+            name: {"access_key": name, "secret_key": {"secret": secret}} for name, secret in USER_SECRETS.items()
+        },
     }
     bucket = {
         "store": "archive",
         "retention": {"mode": "governance", "days": DAYS},
-        "expiry": {"uploads_days": "never"} if "lifecycle" in lacked else {"earlier_days": 30},
-        "access": {"trainer": "write", "serving": "read_current"},
+        "expiry": ({} if "lifecycle" in lacked else {"earlier_days": 30})
+        | ({"uploads_days": "never"} if "upload expiry" in lacked else {}),
+        "access": dict(ACCESS),
         "tags": {"team": TEAM},
     }
     return json.dumps({"fleet": "cold", "hosts": {}, "object_stores": {"archive": store}, "buckets": {BUCKET: bucket}})
@@ -89,11 +102,15 @@ def _probe(project: StoreProject, make: str, log: Log) -> Mapping[str, str]:
     server = project.server
     declared = Bucket.model_validate({"store": "archive", "access": {store_features.USER: "write"}})
 
-    def policy(name: str) -> dict[str, Any]:
+    def set_rights(client: Any, name: str) -> None:
         spec = BucketSpec(fleet="cold", store="archive", name=name, declared=declared, account="000000000000")
-        return document(spec.model_copy(update={"policy_users": USERS[make]}))
+        spec = spec.model_copy(update={"policy_users": USERS[make]})
+        if make == "minio":
+            admin.set_rights(client, name, name, user_documents(spec))
+        else:
+            client.put_bucket_policy(Bucket=name, Policy=json.dumps(document(spec)))
 
-    works = store_features.probe(server, policy)
+    works = store_features.probe(server, set_rights)
     facts = s3_facts.read(server.client(), server.client(None), SIGNING_KEY)["s3"]
     log(f"{facts['server']}: " + "; ".join(f"{name}: {text}" for name, text in works.items()))
     for name, known in facts["features"].items():
@@ -102,11 +119,22 @@ def _probe(project: StoreProject, make: str, log: Log) -> Mapping[str, str]:
     return works
 
 
+def _need_refusal_of_rights(project: StoreProject) -> None:
+    """Require that preview refuses rights which MinIO would accept and not enforce."""
+    fleet = json.loads((project.directory / "stacks/cold.yaml").read_text())
+    store = fleet["object_stores"]["archive"]
+    project.declare(json.dumps(fleet | {"object_stores": {"archive": store | {"policy_users": "access_key"}}}))
+    preview = project.rackwright("preview", STACK)
+    text = " ".join((preview.stdout + preview.stderr).split())
+    need("Write `policy_users: minio` at object_stores.archive" in text, text[-1000:])
+    project.declare(json.dumps(fleet))
+
+
 def _refused(project: StoreProject) -> set[str]:
     """Return the features for which the preview refuses the fleet."""
     preview = project.rackwright("preview", STACK)
-    text = preview.stdout + preview.stderr
-    return {*re.findall(r" has no (\w+), so", text)}
+    text = " ".join((preview.stdout + preview.stderr).split())
+    return {*re.findall(r" has no ([a-z ]+), so", text)}
 
 
 def _up(project: StoreProject) -> None:
@@ -116,14 +144,17 @@ def _up(project: StoreProject) -> None:
     need(not (left := project.differing()), f"after `up` differ {sorted(left)}")
 
 
-def _mend(project: StoreProject, log: Log) -> None:
-    """Change the settings by hand, and require that each is found and mended."""
+def _mend(project: StoreProject, make: str, log: Log) -> None:
+    """Change the settings by hand, and require that each is found and mended; that of rights by trial as well."""
     log("changing settings by hand")
     client = project.server.client()
     for change in HAND.values():
         parameters = {key: value for key, value in change.items() if key != "operation"}
         getattr(client, change["operation"])(Bucket=BUCKET, **parameters)
-    found, wanted = project.differing(), {f"bucket:{BUCKET}.{name}" for name in HAND}
+    if make == "minio":  # it has no use for the policy of the bucket
+        admin.set_rights(client, BUCKET, BUCKET, {})
+    tried = {f"rights:{BUCKET}/{user}.allowed" for user in ACCESS}
+    found, wanted = project.differing(), {f"bucket:{BUCKET}.{name}" for name in HAND} | tried
     need(found == wanted, f"the audit found {sorted(found)}")
     _up(project)
 

@@ -103,3 +103,21 @@ def test_a_bucket_that_is_listed_twice_leaves_the_store_unread():
 
     with pytest.raises(BotoCoreError, match="lists a bucket twice"):
         s3_facts.read(Twice(), Twice(), "key")
+
+
+def test_an_owner_without_an_id_has_no_grant_of_another():
+    """MinIO names neither the owner nor the owner's grant."""
+    own = {"Grantee": {"Type": "CanonicalUser"}, "Permission": "FULL_CONTROL"}
+    group = {"Grantee": {"Type": "Group", "URI": "http://acs/AllUsers"}, "Permission": "READ"}
+
+    for owner in ({"ID": ""}, {}):
+        assert s3_facts._grants({"Owner": owner, "Grants": [own]}) == []
+        assert s3_facts._grants({"Owner": owner, "Grants": [own, group]}) == ["AllUsers READ"]
+    assert s3_facts._grants({"Owner": {"ID": "o"}, "Grants": [own]}) == ["? FULL_CONTROL"]
+
+
+def test_a_policy_of_a_bucket_on_minio_holds_for_everybody_alone():
+    lines = ["Allow * s3:GetObject arn:aws:s3:::m/*", "Allow trainer s3:GetObject arn:aws:s3:::m/*"]
+
+    assert s3_facts._in_force(lines) == lines[:1]
+    assert s3_facts._in_force({"unknown": "why"}) == {"unknown": "why"}

@@ -13,6 +13,7 @@ from rackwright.core import diff as comparison
 from rackwright.core.contract import Call, Plan
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
+from rackwright.facts.s3 import policy_lines
 from rackwright.kinds.bucket import BucketKind
 from rackwright.kinds.bucket.policy import ON_OBJECTS, TRUSTED_KEYS, document
 from rackwright.kinds.bucket.spec import BucketSpec
@@ -30,9 +31,9 @@ def raw() -> dict[str, Any]:
     return recorded("s3:archive")
 
 
-def planned(raw: dict[str, Any], **changes: Any) -> Plan:
-    declared = SPEC.declared.model_dump(mode="json", exclude_none=True) | changes
-    spec = SPEC.model_copy(update={"declared": Bucket.model_validate(declared)})
+def planned(raw: dict[str, Any], of: BucketSpec = SPEC, **changes: Any) -> Plan:
+    declared = of.declared.model_dump(mode="json", exclude_none=True) | changes
+    spec = of.model_copy(update={"declared": Bucket.model_validate(declared)})
     claims = KIND.claims(spec, STACK.repository)
     found = comparison.diff(claims, KIND.observe(claims, Facts(raw)))
     return KIND.plan(spec, found, Facts(raw), STACK.repository)
@@ -132,7 +133,7 @@ def test_what_would_not_hold_is_refused(raw, feature, name, value):
 
 
 def test_unfinished_uploads_can_stay_on_a_store_without_a_lifecycle(raw):
-    raw["s3"]["features"]["lifecycle"] = False
+    raw["s3"]["features"] |= {"lifecycle": False, "upload expiry": False}
     raw["s3"]["buckets"]["models"] |= {"earlier_days": None, "uploads_days": None}
     [refusal] = planned(raw, expiry={}).refusals
 
@@ -151,6 +152,67 @@ def test_users_of_a_policy_can_be_access_keys(raw):
     principals = {name for each in document(spec)["Statement"] for name in each["Principal"]["AWS"]}
 
     assert principals == {*SPEC.declared.access}
+
+
+def test_a_right_without_an_effect_is_manual_work_unless_the_policy_differs_too(raw):
+    raw["s3"]["buckets"]["models"]["rights"]["trainer"] = []
+    plan = planned(raw)
+
+    assert plan.steps == ()
+    assert [(each.path, each.actual) for each in plan.by_hand] == [("rights:models/trainer.allowed", ())]
+
+    raw["s3"]["buckets"]["models"]["policy"] = []
+    assert operations(planned(raw)) == ["put_bucket_policy"] and planned(raw).by_hand == ()
+
+
+def test_a_user_without_a_right_who_has_one_is_found(raw):
+    raw["s3"]["buckets"]["backups"]["rights"]["trainer"] = ["get", "list"]
+    spec = AT_ENDPOINTS["archive/backups"].spec
+    claims = KIND.claims(spec, STACK.repository)
+
+    [found] = comparison.diff(claims, KIND.observe(claims, Facts(raw)))
+    assert found.path == "rights:backups/trainer.allowed"
+
+
+def of_minio(raw: dict[str, Any]) -> BucketSpec:
+    """Return the spec of the bucket on MinIO, whose facts *raw* becomes."""
+    spec = SPEC.model_copy(update={"policy_users": "minio"})
+    raw["s3"]["server"] = "MinIO"
+    raw["s3"]["features"]["upload expiry"] = False
+    raw["s3"]["buckets"]["models"] |= {"policy": sorted(policy_lines(document(spec))), "uploads_days": None}
+    return spec
+
+
+def test_rights_on_minio_are_policies_of_its_users(raw):
+    spec = of_minio(raw)
+    assert operations(planned(raw, spec, expiry={"earlier_days": 3650, "uploads_days": "never"})) == []
+
+    raw["s3"]["buckets"]["models"]["policy"] = []
+    [step] = planned(raw, spec, expiry={"earlier_days": 3650, "uploads_days": "never"}).steps
+
+    assert (step.operation, {*step.parameters["Policies"]}) == ("set_user_rights", {*SPEC.declared.access})
+    for user, policy in step.parameters["Policies"].items():
+        statements = [{**each, "Principal": {"AWS": [user]}} for each in policy["Statement"]]
+        assert {*policy_lines({"Statement": statements})} == {
+            line for line in policy_lines(document(spec)) if line.split()[1] == user
+        }
+
+
+def test_rights_on_minio_end_with_the_bucket(raw):
+    plan = KIND.removal(of_minio(raw), Facts(raw), STACK.repository, False)
+
+    assert operations(plan) == ["set_user_rights", "delete_bucket"]
+    assert plan.steps[0].parameters["Policies"] == {}
+
+
+def test_policies_of_buckets_and_rules_for_uploads_are_refused_on_minio(raw):
+    of_minio(raw)
+    raw["s3"]["buckets"]["models"]["policy"] = []
+    rights, uploads = planned(raw).refusals
+
+    assert rights.help == "Write `policy_users: minio` at object_stores.archive"
+    assert uploads.problem == "MinIO has no upload expiry, so uploads_days would not hold"
+    assert uploads.help.startswith("Write `expiry: {uploads_days: never}` at buckets.models, ")
 
 
 def test_public_access_by_the_server_itself_is_manual_work(raw):

@@ -120,6 +120,11 @@ def stored(raw: Raw, key: str) -> Raw:
     return found
 
 
+def tried(raw: Raw, key: str, value: Any) -> None:
+    bucket, _, user = key.partition("/")
+    stored(raw, bucket)["rights"][user] = value
+
+
 def tagged(raw: Raw, key: str, **tags: str) -> None:
     stored(raw, key)["tags"].update(tags)
 
@@ -128,6 +133,12 @@ ROWS: dict[str, dict[str, Row]] = {
     "nftables": {"rules": Row(lambda raw, key: raw["nftables"][key].pop(), lambda raw, key: raw.pop("nftables"))},
     "endpoint": {
         "clock_is_right": setting(lambda raw, key: raw["s3"], "clock_skew_seconds", lambda seconds: 1200),
+    },
+    "rights": {
+        "allowed": Row(
+            lambda raw, key: tried(raw, key, ["list"]),
+            lambda raw, key: tried(raw, key, {"unknown": "InvalidAccessKeyId"}),
+        ),
     },
     "bucket": {
         "owner": Row(

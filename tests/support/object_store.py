@@ -21,11 +21,13 @@ from rackwright.stack.stack import Stack
 
 READY_SECONDS = 120
 ACCESS_KEY, SECRET = "rackwright", "archive_key"
-KEYS = {name: f"{name}-key-of-this-test-alone" for name in ("trainer", "auditor", "serving")}
+USER_SECRETS = {name: f"archive_{name}" for name in ("trainer", "auditor", "serving")}
+"""Names of the secrets with the keys of users."""
+KEYS = {name: derive_value(secret) for name, secret in USER_SECRETS.items()}
 SIGNING_KEY = "0" * 64
 """The key that signs results of restore tests."""
 KEYS[ACCESS_KEY] = derive_value(SECRET)
-"""Secret keys by account. The manager's is that of a rehearsal; the others have no right by themselves."""
+"""Secret keys by account, those of a rehearsal. All but the manager have no right by themselves."""
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ from tests.support.object_store import Server
 KEY, USER = "object", "trainer"
 LOCK = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}}
 RULE = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
+UPLOADS = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}}
+UPLOADS |= {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}
 SSE = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
 BLOCK = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
 
 
-def probe(server: Server, policy: Callable[[str], dict[str, Any]]) -> Mapping[str, str]:
+def probe(server: Server, set_rights: Callable[[Any, str], None]) -> Mapping[str, str]:
     """Return what each feature of *server* does: ``yes``, or the error or the reason for ``no``.
 
     Args:
-        policy: Returns the policy with which `USER` may read and write a bucket.
+        set_rights: Gives `USER` the right to read and write a bucket, by a client of the manager.
     """
     client = server.client()
     found: dict[str, str] = {}
@@ -27,7 +29,7 @@ def probe(server: Server, policy: Callable[[str], dict[str, Any]]) -> Mapping[st
         try:
             client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=name in LOCKED)
             if name == "policy":
-                client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy(bucket)))
+                set_rights(client, bucket)
             found[name] = "yes" if works(server, bucket) else "no: the request is accepted without an effect"
         except client.exceptions.ClientError as error:
             found[name] = f"no: {format_error(error)}"
@@ -72,6 +74,13 @@ def _lifecycle(server: Server, bucket: str) -> bool:
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [RULE]})
     [rule] = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     return bool(rule["Expiration"]["Days"] == 1)
+
+
+def _upload_expiry(server: Server, bucket: str) -> bool:
+    client = server.client()
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [UPLOADS]})
+    [rule] = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    return bool(rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1)
 
 
 def _policy(server: Server, bucket: str) -> bool:
@@ -122,6 +131,7 @@ FEATURES: Mapping[str, Callable[[Server, str], bool]] = {
     "object lock": _lock,
     "retention": _retention,
     "lifecycle": _lifecycle,
+    "upload expiry": _upload_expiry,
     "policy": _policy,
     "encryption": _encryption,
     "tags": _tags,

@@ -11,7 +11,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.kinds.bucket.policy import document
 from rackwright.kinds.bucket.spec import BucketSpec
 from rackwright.kinds.shared import observation
-from rackwright.schema.object_store import OWNER_TAG
+from rackwright.schema.object_store import OWNER_TAG, allowed_operations
 
 NONE, ENFORCED = "none", "BucketOwnerEnforced"
 DAY_SECONDS = 24 * 3600
@@ -24,7 +24,12 @@ _ANONYMOUS = (
     "remove the public access in the server's own settings, unless `policy` or `grants` of the bucket differs too: "
     "`rackwright up` mends those"
 )
+_RIGHTS = (
+    "find out which policy, group or role of the store gives or denies the user these rights, and whether the store "
+    "applies policies of buckets to users: MinIO does not, and needs `policy_users: minio`"
+)
 _RESTORE_TEST = "run `rackwright tier test STACK`, and find out why an archive cannot be restored if it fails"
+_UNKNOWN_KEY = "correct the user's key in the fleet, or in the secrets of the stack"
 _UNKNOWN = "give the account the right to read the settings of buckets"
 
 
@@ -96,6 +101,9 @@ def _claims(spec: BucketSpec) -> Iterator[Claim]:
         want["restore_test_age_days"] = Between(high=declared.restore_test_days)
     remedies = {"anonymous": _ANONYMOUS, "restore_test_age_days": _RESTORE_TEST}
     yield Claim(spec.thing, want, remedies=remedies, remedy_unknown=_UNKNOWN)
+    for user in spec.users:
+        rights = {"allowed": allowed_operations(declared.access.get(user), spec.policy_users)}
+        yield Claim(spec.thing_of(user), rights, owned=False, remedy=_RIGHTS, remedy_unknown=_UNKNOWN_KEY)
 
 
 def _encryption(spec: BucketSpec) -> Want:
@@ -108,6 +116,10 @@ def _encryption(spec: BucketSpec) -> Want:
 def _observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     if sort == "endpoint":
         return abs(facts.s3.clock_skew_seconds) <= CLOCK_SECONDS if name == "clock_is_right" else facts.s3.anonymous
+    if sort == "rights":
+        name, _, user = key.partition("/")
+        bucket = facts.s3.bucket(name)
+        return Absent() if bucket is None else bucket.rights(user)
     bucket = facts.s3.bucket(key)
     if bucket is not None and name == "restore_test_age_days":
         return _restore_test_age(bucket, facts.taken_at)

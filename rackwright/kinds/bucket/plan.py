@@ -8,11 +8,11 @@ from rackwright.core.contract import Call, Difference, Plan
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.s3 import BucketFacts
-from rackwright.kinds.bucket.policy import document
+from rackwright.kinds.bucket.policy import document, user_documents
 from rackwright.kinds.bucket.spec import BucketSpec
-from rackwright.schema.object_store import LIFECYCLE_RULES, OWNER_TAG
+from rackwright.schema.object_store import LIFECYCLE_RULES, MINIO, OWNER_TAG
 
-BY_HAND = ("clock_is_right", "anonymous", "restore_test_age_days")
+BY_HAND = ("clock_is_right", "anonymous", "restore_test_age_days", "allowed")
 """Properties that no request sets: they follow from the server's own settings, or from a test."""
 PUBLIC = {"policy", "grants"}
 """Properties that may let everybody in, and that a request sets."""
@@ -25,7 +25,7 @@ FEATURE_OF: Mapping[str, str] = {
     "encryption": "encryption",
     "current_days": "lifecycle",
     "earlier_days": "lifecycle",
-    "uploads_days": "lifecycle",
+    "uploads_days": "upload expiry",
     "other_rules": "lifecycle",
     "policy": "policy",
 }
@@ -46,6 +46,8 @@ def plan(spec: BucketSpec, differences: Sequence[Difference], facts: Facts) -> P
     if names & PUBLIC:  # the answer to everybody may follow from these
         by_hand = tuple(each for each in by_hand if (each.thing, each.name) != (spec.thing, "anonymous"))
     bucket = facts.s3.bucket(spec.name)
+    if "policy" in names or bucket is None:  # the rights of users may follow from it
+        by_hand = tuple(each for each in by_hand if each.name != "allowed")
     if bucket is None:
         by_hand = tuple(each for each in by_hand if each.thing != spec.thing)
     if not names:
@@ -68,15 +70,16 @@ def removal(spec: BucketSpec, facts: Facts, consent: bool) -> Plan:
     if (owner := bucket.tags.get(OWNER_TAG)) != spec.fleet:
         return Plan(refusals=(_other_owner(spec, owner),))
     delete = Call(f"delete the bucket {spec.name}", "delete_bucket", {"Bucket": spec.name})
+    withdraw = (_user_rights(spec, {}),) if spec.policy_users == "minio" else ()
     if bucket.empty:
-        return Plan(steps=(delete,))
+        return Plan(steps=(*withdraw, delete))
     if not consent:
         problem = f"the bucket {spec.name} holds objects or unfinished uploads, and its removal would delete them"
         help = "Write `destroy: allowed` at the bucket, run up, then remove it or destroy the stack"
         return Plan(refusals=(Diagnostic(spec.id, problem, "consent at the bucket", help, id="bucket-holds-data"),))
     loss = f"{spec.id}: all objects in all versions, except those under retention, which stop the removal"
     empty = Call(f"delete all objects of {spec.name}", "empty_bucket", {"Bucket": spec.name}, destroys=(loss,))
-    return Plan(steps=(empty, delete))
+    return Plan(steps=(*withdraw, empty, delete))
 
 
 def _create(spec: BucketSpec) -> Call:
@@ -118,10 +121,17 @@ def _settings(spec: BucketSpec, names: set[str], created: bool) -> Iterator[Call
     if names & {*LIFECYCLE_RULES, "other_rules"} and (ages or not created):
         yield _lifecycle(spec)
     if "policy" in names and (declared.access or not created):
-        if declared.access:
+        if spec.policy_users == "minio":
+            yield _user_rights(spec, user_documents(spec))
+        elif declared.access:
             yield call("set the rights on", "put_bucket_policy", Policy=json.dumps(document(spec)))
         else:
             yield call("withdraw all rights on", "delete_bucket_policy")
+
+
+def _user_rights(spec: BucketSpec, policies: Mapping[str, Any]) -> Call:
+    text = f"{'set' if policies else 'withdraw'} the rights of users on {spec.name}"
+    return Call(text, "set_user_rights", {"Bucket": spec.name, "Policies": policies})
 
 
 def _retention(spec: BucketSpec) -> Call:
@@ -156,6 +166,10 @@ def _lifecycle(spec: BucketSpec) -> Call:
 
 def _missing_features(spec: BucketSpec, known: Sequence[Difference], facts: Facts) -> Iterator[Diagnostic]:
     """Yield a refusal for each feature that a wanted setting needs and the server lacks."""
+    if facts.s3.server == MINIO and spec.policy_users != "minio" and any(each.name == "policy" for each in known):
+        problem = f"{MINIO} asks policies of buckets for requests without credentials alone, so access would not hold"
+        help = f"Write `policy_users: minio` at object_stores.{spec.store}"
+        yield Diagnostic(spec.id, problem, help=help, id="store-lacks-feature")
     needed: dict[str, str] = {}
     for each in known:
         if each.name in FEATURE_OF and each.want not in ("none", ()):

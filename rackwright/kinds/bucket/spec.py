@@ -22,6 +22,8 @@ class BucketSpec(Spec):
     """The account in the names of users in policies."""
     policy_users: PolicyUsers = "arn"
     """The form of users in policies."""
+    users: tuple[str, ...] = ()
+    """Users of the store whose key the fleet has: their rights are tried."""
     encryption_key: bool = False
     """Whether the server has a key for encryption at rest."""
 
@@ -36,3 +38,7 @@ class BucketSpec(Spec):
     @property
     def thing(self) -> str:
         return f"bucket:{self.name}"
+
+    def thing_of(self, user: str) -> str:
+        """Return the thing with the rights of *user* on the bucket."""
+        return f"rights:{self.name}/{user}"

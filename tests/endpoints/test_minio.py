@@ -1,0 +1,130 @@
+"""Policies of MinIO's users: what is read, set and withdrawn, on a server in memory. `cold.6[minio]` has a real one."""
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from rackwright.endpoints import minio
+from rackwright.errors import StepFailed
+
+ANY = {"Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}]}
+OTHER = {"Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::others/*"]}]}
+OWN = {"Statement": [{"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::models/*"]}]}
+LINE = "Allow trainer s3:GetObject arn:aws:s3:::models/*"
+
+
+class Store:
+    """The users, groups and policies of a MinIO, behind the function that sends requests."""
+
+    def __init__(self) -> None:
+        self.policies: dict[str, Any] = {"readwrite": ANY, "others": OTHER}
+        self.users: dict[str, dict[str, Any]] = {"trainer": {"status": "enabled"}, "a.b,c": {"status": "enabled"}}
+        self.groups: dict[str, dict[str, Any]] = {}
+        self.bucket_policies = ["models"]
+
+    def delete_bucket_policy(self, Bucket: str) -> None:
+        self.bucket_policies.remove(Bucket)
+
+    def send(self, client: Any, method: str, path: str, query: dict[str, str], body: bytes = b"") -> dict[str, Any]:
+        match path:
+            case "list-canned-policies":
+                return {**self.policies}
+            case "add-canned-policy":
+                self.policies[query["name"]] = json.loads(body)
+            case "remove-canned-policy":
+                del self.policies[query["name"]]
+            case "user-info":
+                return self._found(self.users, query["accessKey"], "XMinioAdminNoSuchUser")
+            case "group":
+                return self._found(self.groups, query["group"], "XMinioAdminNoSuchGroup")
+            case "set-user-or-group-policy":
+                self.users[query["userOrGroup"]]["policyName"] = query["policyName"]
+        return {}
+
+    @staticmethod
+    def _found(table: dict[str, dict[str, Any]], name: str, code: str) -> dict[str, Any]:
+        if name not in table:
+            raise ClientError({"Error": {"Code": code}}, "user-info")
+        return table[name]
+
+
+@pytest.fixture
+def store(monkeypatch) -> Store:
+    store = Store()
+    monkeypatch.setattr(minio, "send", store.send)
+    return store
+
+
+def test_rights_are_set_once_and_other_policies_of_a_user_stay(store):
+    store.users["trainer"]["policyName"] = "others"
+    minio.set_rights(store, "archive/models", "models", {"trainer": OWN, "a.b,c": OWN})
+
+    assert store.users["trainer"]["policyName"] == "others,rackwright.models.trainer"
+    assert store.users["a.b,c"]["policyName"] == "rackwright.models.a.b%2Cc"
+    assert store.bucket_policies == []
+    assert minio.read_rights(store, {"models": ["trainer"], "other": ["trainer"]}) == {
+        "models": [LINE.replace("trainer", "a.b,c"), LINE],
+        "other": [],
+    }
+
+
+def test_rights_of_users_that_are_no_longer_declared_are_found_and_withdrawn(store):
+    minio.set_rights(store, "archive/models", "models", {"trainer": OWN})
+    store.bucket_policies = ["models"]
+
+    assert minio.read_rights(store, {"models": []}) == {"models": [LINE]}
+    minio.set_rights(store, "archive/models", "models", {})
+
+    assert store.users["trainer"]["policyName"] == ""
+    assert {*store.policies} == {"readwrite", "others"}
+
+
+@pytest.mark.parametrize("by", ["user", "group"])
+def test_rights_by_policies_of_others_are_lines_of_the_bucket_and_no_change_hides_them(store, by):
+    minio.set_rights(store, "archive/models", "models", {"trainer": OWN})
+    store.bucket_policies = ["models"]
+    if by == "user":
+        store.users["trainer"]["policyName"] += ",readwrite"
+    else:
+        store.users["trainer"]["memberOf"] = ["people", "gone"]
+        store.groups["people"] = {"status": "enabled", "policy": "readwrite"}
+
+    assert minio.read_rights(store, {"models": ["trainer"]}) == {"models": ["Allow trainer s3:* arn:aws:s3:::*", LINE]}
+    with pytest.raises(StepFailed, match="the user trainer also has rights on models by readwrite"):
+        minio.set_rights(store, "archive/models", "models", {"trainer": OWN})
+
+
+def test_a_policy_without_resources_concerns_every_bucket(store):
+    store.policies["admin"] = {"Statement": [{"Effect": "Allow", "Action": ["admin:*"]}]}
+    store.users["trainer"]["policyName"] = "admin"
+
+    assert minio.read_rights(store, {"models": ["trainer"]}) == {"models": ["Allow trainer admin:* *"]}
+
+
+@pytest.mark.parametrize(
+    ("user", "problem"),
+    [(None, "MinIO has no user trainer"), ({"status": "disabled"}, "the user trainer is disabled")],
+)
+def test_a_user_without_effect_of_its_rights_is_named_and_has_none(store, user, problem):
+    minio.set_rights(store, "archive/models", "models", {"trainer": OWN})
+    store.bucket_policies = ["models"]
+    del store.users["trainer"]
+    if user:
+        store.users["trainer"] = user | {"policyName": "rackwright.models.trainer"}
+
+    assert minio.read_rights(store, {"models": ["trainer"]}) == {"models": []}
+    with pytest.raises(StepFailed, match=problem):
+        minio.set_rights(store, "archive/models", "models", {"trainer": OWN})
+
+
+def test_policies_that_cannot_be_read_leave_the_rights_unknown(store, monkeypatch):
+    def refuse(*arguments: Any) -> dict[str, Any]:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "list-canned-policies")
+
+    monkeypatch.setattr(minio, "send", refuse)
+    buckets: dict[str, dict[str, Any]] = {"models": {"policy": []}}
+    minio.add_policies(store, {"models": ["trainer"]}, buckets)
+
+    assert "AccessDenied" in buckets["models"]["policy"]["unknown"]
