@@ -6,28 +6,20 @@ DCGM has further metrics, and rounds others. Source: NVIDIA DCGM field identifie
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from rackwright.facts.metrics_text import Sample, to_text, write_file
 from rackwright.facts.probe import gpus
 
 PATH = "/var/lib/prometheus/node-exporter/rackwright_gpus.prom"
 MIB = 1 << 20
-LABEL_MAX = 100
-"""Characters of a label: a driver chooses the names of GPUs."""
 
 
 def write(path: str = PATH) -> None:
-    """Write the metrics of all GPUs; the exporter never reads half a file."""
-    temporary = f"{path}.tmp"
-    text = render(gpus.gpus(""), time.time())
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(temporary).replace(path)
+    """Write the metrics of all GPUs."""
+    write_file(path, render(gpus.gpus(""), time.time()))
 
 
 def render(facts: dict[str, Any], now: float) -> str:
@@ -38,24 +30,17 @@ def render(facts: dict[str, Any], now: float) -> str:
         now: Time of the reading, in seconds since 1970.
     """
     rows, xids = facts.get("gpus"), facts.get("xids")
-    samples: list[tuple[str, dict[str, str], float]] = [("rackwright_gpus_read", {}, float(isinstance(rows, list)))]
+    samples: list[Sample] = [("rackwright_gpus_read", {}, float(isinstance(rows, list)))]
     samples.append(("rackwright_gpus_timestamp_seconds", {}, round(now, 3)))
     if isinstance(rows, list):
         working = [row for row in rows if row.get("condition") == "working"]
         samples.append(("rackwright_gpus_working", {}, float(len(working))))
         for row in rows:
             samples += _samples(row, xids if isinstance(xids, list) else None)
-    lines, names = [], set()
-    for name, labels, value in sorted(samples, key=lambda sample: sample[0]):
-        if name not in names:
-            lines.append(f"# TYPE {name} gauge")
-            names.add(name)
-        text = ",".join(f'{key}="{_escape(each)}"' for key, each in labels.items())
-        lines.append(f"{name}{{{text}}} {value:.12g}" if text else f"{name} {value:.14g}")
-    return "\n".join(lines) + "\n"
+    return to_text(samples)
 
 
-def _samples(row: dict[str, Any], xids: list[dict[str, Any]] | None) -> Iterator[tuple[str, dict[str, str], float]]:
+def _samples(row: dict[str, Any], xids: list[dict[str, Any]] | None) -> Iterator[Sample]:
     """Yield the samples of one GPU: those whose value the driver reports."""
     labels = {"gpu": str(row["index"]), "source": "nvml"}
     for label, key in (("UUID", "uuid"), ("pci_bus_id", "pci_address"), ("modelName", "name")):
@@ -82,9 +67,3 @@ def _last_xid(row: dict[str, Any], xids: list[dict[str, Any]]) -> int:
     address = str(row.get("pci_address")).rpartition(".")[0]
     codes = [xid["code"] for xid in xids if address and str(xid["pci"])[-len(address) :] == address]
     return codes[-1] if codes else 0
-
-
-def _escape(text: str) -> str:
-    """Return *text* as the value of a label."""
-    printable = "".join(sign if sign.isprintable() else "?" for sign in text[:LABEL_MAX])
-    return printable.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""Programs of one file each on a host: the probe for auditors, the chain of the audit log, and metrics of GPUs."""
+"""Programs of one file each on a host: the probe for auditors, the chain of the audit log, and metrics."""
 
 from functools import cache
 
@@ -38,15 +38,15 @@ import sys, types
 
 MODULES = {
 '''
-_GPU_METRICS_HEAD = '''\
+_METRICS_HEAD = '''\
 #!/usr/bin/python3 -ISXutf8
-"""Writes metrics of the GPUs into /var/lib/prometheus/node-exporter/rackwright_gpus.prom.
+"""{purpose}
 
-The timer rackwright-gpu-metrics.timer starts it. rackwright writes this file, and restores it after a change.
+rackwright writes this file, and restores it after a change.
 """
 import sys, types
 
-MODULES = {
+MODULES = {{
 '''
 _TAIL = """\
 }
@@ -86,11 +86,23 @@ def log_chain_program() -> str:
 
 
 def gpu_metrics_program() -> str:
-    """Return the text of the program that writes metrics of the GPUs, with the modules of the probe unchanged."""
-    modules = "".join(
-        f"{name!r}: {_literal(source)},\n" for name, source in probe.modules((*probe.GPU_MODULES, "gpu_metrics"))
-    )
-    return f"{_GPU_METRICS_HEAD}{modules}{_TAIL}module.write()\n"
+    """Return the text of the program that writes metrics of the GPUs."""
+    purpose = "Writes metrics of the GPUs into a file of node_exporter, for rackwright-gpu-metrics.timer."
+    return _metrics_program(purpose, (*probe.GPU_MODULES, "metrics_text", "gpu_metrics"), "module.write()")
+
+
+def service_metrics_program() -> str:
+    """Return the text of the program that answers with metrics of servers, runs and certificates."""
+    purpose = "Answers a request for metrics of model servers, training runs and certificates."
+    names = (*("probe.observe", "probe.isolate", "probe.runs", "probe.servers"), "metrics_text", "service_metrics")
+    return _metrics_program(purpose, names, "module.respond()")
+
+
+def _metrics_program(purpose: str, names: tuple[str, ...], call: str) -> str:
+    """Return the text of a program with the modules *names*, which are those of the probe unchanged."""
+    modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules(names))
+    # the modules import others from their package, which has no file on a host
+    return f"{_METRICS_HEAD.format(purpose=purpose)}{modules}{_TAIL}{call}\n"
 
 
 def stdin(salt: bytes) -> bytes:

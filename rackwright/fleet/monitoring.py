@@ -11,6 +11,7 @@ from rackwright.schema.monitoring import Monitoring, Receiver
 from rackwright.schema.problem import Keys, Problem, hint
 
 PROXY, PROMETHEUS, ALERTMANAGER, NODE = "metrics_proxy", "prometheus", "alertmanager", "node_exporter"
+SERVICES, SERVICES_SOCKET = "service_exporter", "/run/rackwright-service-metrics.sock"
 GPUS, GPU_DRIVER, GPU_FILE = "gpu_exporter", "nvidia_driver", "rackwright_gpus.prom"
 LOOPBACK = "127.0.0.1"
 PROXY_JOB = "proxy"
@@ -19,6 +20,11 @@ NODE_PORT = 9100
 STORE_EXPORTERS = {"object_store_master": 9324, "object_store_filer": 9326, "object_store_s3": 9327}
 """Ports of the metrics of an object store's parts on the host that serves, by name; each other host has a volume."""
 STORE_VOLUME = {"object_store_volume": 9325}
+OF_ROLES: Mapping[str, Mapping[str, int | str]] = {
+    "load_balancer": {"load_balancer": "/run/rackwright-load-balancer/metrics.sock"},
+    "kubernetes_control_plane": {"etcd": 2381},
+}
+"""Ports and Unix sockets of the metrics of roles, by role and job. kubeadm has etcd's metrics on loopback."""
 
 
 def problems(monitoring: Monitoring | None, hosts: Mapping[str, Host], check_secret: SecretCheck) -> Iterator[Problem]:
@@ -79,12 +85,15 @@ def addresses(monitoring: Monitoring, hosts: Mapping[str, Host]) -> dict[str, st
     return {**found, **{name: address for name, address in monitoring.addresses.items() if name in hosts}}
 
 
-def exporters(host: Host) -> dict[str, int]:
-    """Return the ports of the exporters of *host* on loopback, by the names of their jobs."""
-    found: dict[str, int] = {"node": host.roles.get(NODE, {}).get("port", NODE_PORT)}
+def exporters(host: Host) -> dict[str, int | str]:
+    """Return the ports on loopback and the Unix sockets of the exporters of *host*, by the names of their jobs."""
+    node = host.roles.get(NODE, {}).get("port", NODE_PORT)
+    found: dict[str, int | str] = {"node": node, "services": SERVICES_SOCKET}
     if (store := host.roles.get("object_store")) is not None:
         serves = store.get("gateway", "") in ("", store.get("address"))
         found |= {**STORE_VOLUME, **(STORE_EXPORTERS if serves else {})}
+    for role, own in OF_ROLES.items():
+        found |= own if role in host.roles else {}
     return found
 
 
@@ -135,11 +144,12 @@ def _roles_of_host(monitoring: Monitoring, host: Host, address: str) -> dict[str
     # a failed unit is an alert
     collectors = {"systemd": True, **node.get("collectors", {})}
     proxy = {"address": address, "port": monitoring.port, "exporters": exporters(host), "key": monitoring.key}
+    services = {SERVICES: host.roles.get(SERVICES, {})}
     if not has_gpu_metrics(host):
-        return {NODE: {**node, "collectors": collectors}, PROXY: proxy}
+        return {NODE: {**node, "collectors": collectors}, PROXY: proxy, **services}
     files = [*dict.fromkeys((*node.get("textfiles", ()), GPU_FILE))]
     gpus = {GPUS: host.roles.get(GPUS, {})}
-    return {NODE: {**node, "collectors": collectors, "textfiles": files}, PROXY: proxy, **gpus}
+    return {NODE: {**node, "collectors": collectors, "textfiles": files}, PROXY: proxy, **services, **gpus}
 
 
 def _roles_of_servers(

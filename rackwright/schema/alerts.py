@@ -7,6 +7,8 @@ from pydantic import Field
 from rackwright.schema.base import Amount, Schema
 from rackwright.schema.units import Size
 
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False, strict=False)]
+
 
 class Alerts(Schema):
     """Thresholds of `rackwright gpu top` and of the rules of `monitoring`; a higher value is an alert.
@@ -36,3 +38,15 @@ class Alerts(Schema):
     """Offset of the host's clock from its servers."""
     packet_error_percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=False)] = 1.0
     """Share of the packets of a link with an error, in percent."""
+    server_seconds: Seconds = 60.0
+    """Time within which a model server completes 99 of 100 requests. Texts of large models need more."""
+    first_token_seconds: Seconds = 10.0
+    """Time within which the first token of 99 of 100 texts comes."""
+    queue_requests: Amount = 32
+    """Requests that wait for a model server all the time."""
+    server_error_percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=False)] = 1.0
+    """Share of the requests that a model server answers with an error of its own, in percent."""
+    run_minutes: Annotated[int, Field(ge=1, le=10080)] = 30
+    """Time within which a training run makes a step, in minutes."""
+    certificate_days: Annotated[int, Field(ge=0, le=365)] = 14
+    """Days before the end of a certificate; 0 disables the alert until it has ended."""

@@ -15,7 +15,7 @@ from tests.support.debian_programs import debian_program
 from tests.support.sources import ROOT
 
 GPUS = {"gpu-01": 8, "gpu-02": 8}
-JOBS = dict.fromkeys(("gpu-01", "gpu-02"), ("proxy", "node"))
+JOBS = dict.fromkeys(("gpu-01", "gpu-02"), ("proxy", "node", "services", "etcd"))
 CASES: Mapping[str, Mapping[str, Any]] = yaml.safe_load(Path(__file__).with_name("alert_cases.yaml").read_text())
 FACTORS = (0.9, 1.1)
 """Factors of a changed threshold."""

@@ -50,8 +50,8 @@ def test_each_exporter_of_each_host_is_a_target_at_the_one_port_of_its_host(tmp_
 
     prometheus = fleet.hosts["alpha"].roles["prometheus"]
     assert {(each["instance"], each["address"], each["path"]) for each in prometheus["targets"]} == {
-        *(("alpha", "127.0.0.1:9443", path) for path in ("/proxy", "/node")),
-        *(("beta", "10.0.0.2:9443", path) for path in ("/proxy", "/node")),
+        *(("alpha", "127.0.0.1:9443", path) for path in ("/proxy", "/node", "/services")),
+        *(("beta", "10.0.0.2:9443", path) for path in ("/proxy", "/node", "/services")),
     }
     for name in ("alpha", "beta"):
         own = fleet.hosts[name].roles
@@ -74,19 +74,18 @@ def test_a_declared_exporter_and_other_addresses_and_ports_count(tmp_path: Path)
 
     beta = fleet.hosts["beta"].roles
     assert beta["node_exporter"]["collectors"] == {"systemd": False, "processes": True}
-    assert beta["metrics_proxy"]["exporters"] == {"node": 9200}
+    assert beta["metrics_proxy"]["exporters"] == {"node": 9200, "services": "/run/rackwright-service-metrics.sock"}
     assert beta["metrics_proxy"]["address"] == "fd00::2"
     prometheus = fleet.hosts["alpha"].roles["prometheus"]
     assert prometheus["scrape_seconds"] == 60
     assert {each["address"] for each in prometheus["targets"]} == {"127.0.0.1:9500", "[fd00::2]:9500"}
 
 
-def test_the_hosts_of_an_object_store_have_its_exporters() -> None:
+def test_services_with_metrics_have_an_exporter_each() -> None:
     roles = load_fleet(ROOT / "stacks/hospital/hospital.yaml", ROLES).hosts["service-01"].roles
 
-    assert {"node", "object_store_master", "object_store_volume", "object_store_filer", "object_store_s3"} == {
-        *roles["metrics_proxy"]["exporters"]
-    }
+    store = {"object_store_master", "object_store_volume", "object_store_filer", "object_store_s3"}
+    assert {"node", "services", "load_balancer", *store} == {*roles["metrics_proxy"]["exporters"]}
     assert roles["prometheus"]["data"] == {"tier": "warm"}
 
 

@@ -26,6 +26,10 @@ SERVICES = {"digits": {"port": 8080, "members": MEMBERS}}
 PEM = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
 
 
+METRICS = "unix:/run/rackwright-load-balancer/metrics.sock"
+"""Place of the metrics, in a directory of nginx's account alone."""
+
+
 def config(**variables: Any) -> str:
     """Return what nginx reads."""
     spec = RoleSpec(
@@ -43,7 +47,7 @@ def config(**variables: Any) -> str:
 def test_it_listens_on_the_declared_address_alone_and_knows_all_members():
     text = config(address="10.0.0.10")
 
-    assert re.findall(r"listen (.*);", text) == ["10.0.0.10:8080"]
+    assert re.findall(r"listen (.*);", text) == [METRICS, "10.0.0.10:8080"]
     assert re.findall(r"server (10\..*);", text) == [f"{each} max_fails=1 fail_timeout=2s" for each in MEMBERS]
 
 
@@ -57,7 +61,7 @@ def test_what_a_member_did_not_answer_is_asked_of_another_once():
 def test_with_a_certificate_it_is_https_and_nothing_else():
     text = config(certificate=PEM, key={"secret": "balancer_key"})
 
-    assert re.findall(r"listen (.*);", text) == ["127.0.0.1:8080 ssl"]
+    assert re.findall(r"listen (.*);", text) == [METRICS, "127.0.0.1:8080 ssl"]
     assert "ssl_protocols TLSv1.2 TLSv1.3;" in text
     assert "ssl" not in config()
 

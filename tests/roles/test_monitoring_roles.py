@@ -12,6 +12,7 @@ import pytest
 import yaml
 from cryptography import x509
 
+from rackwright.facts.program import service_metrics_program
 from rackwright.fleet.render_alerts import alert_names, render, topics
 from rackwright.kinds.role.derived_certificates import derived_authority, derived_certificate, derived_key
 from rackwright.kinds.role.promise import promises
@@ -22,6 +23,7 @@ from tests.support.monitoring import (
     KEY,
     SECRETS,
     Webhook,
+    activated,
     arguments,
     client,
     files,
@@ -86,14 +88,17 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     directory = tmp_path_factory.mktemp("monitoring")
     webhook = Webhook()
     found = Monitored(directory, *(free_port() for _ in range(4)), webhook)
-    jobs = ("proxy", "node", "gone")
+    jobs = ("proxy", "node", "gone", "services")
+    services = str(directory / "services.sock")
+    (directory / "program").write_text(service_metrics_program())
     rules = render({"gpu-01": jobs}, {"gpu-01": Alerts()}, dict.fromkeys(alert_names(), 0), {})
     targets = [
         {"job": job, "instance": "gpu-01", "address": f"127.0.0.1:{found.proxy}", "path": f"/{job}"} for job in jobs
     ]
     address = f"http://127.0.0.1:{webhook.server_port}"
     secrets = {**SECRETS, "alerts_url": f"{address}/alerts", "heartbeat_url": f"{address}/heartbeat"}
-    write(directory, files("metrics_proxy", secrets, port=found.proxy, exporters={"node": found.exporter, "gone": 1}))
+    exporters = {"node": found.exporter, "gone": 1, "services": services}
+    write(directory, files("metrics_proxy", secrets, port=found.proxy, exporters=exporters))
     write(
         directory,
         files(
@@ -117,9 +122,11 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     (directory / "run/rackwright-metrics-proxy").mkdir(parents=True)
     with ExitStack() as stack:
         exporter = ("prometheus-node-exporter", "prometheus-node-exporter")
+        stack.enter_context(activated(services, "/usr/bin/python3", "-I", "-S", str(directory / "program")))
         stack.enter_context(running(*exporter, f"--web.listen-address=127.0.0.1:{found.exporter}"))
+        # its workers have an account of their own otherwise, which does not reach this directory
         config = str(directory / "etc/rackwright/metrics_proxy/nginx.conf")
-        stack.enter_context(running("nginx", "nginx", "-e", "stderr", "-c", config))
+        stack.enter_context(running("nginx", "nginx", "-e", "stderr", "-g", "user root;", "-c", config))
         # the first alert is older than the discovery of Alertmanager, and the next one would come a minute later
         resend = {"prometheus": ["--rules.alert.resend-delay=1s"]}
         for name, package in (("alertmanager", "prometheus-alertmanager"), ("prometheus", "prometheus")):
@@ -136,9 +143,9 @@ def test_metrics_come_through_the_proxy_with_the_labels_of_the_fleet(monitored: 
     [load] = monitored.query("node_load1")
 
     assert {"instance": "gpu-01", "job": "node"}.items() <= load["metric"].items()
-    eventually(lambda: len(monitored.query("up")) == 5, "all targets were read once")
+    eventually(lambda: len(monitored.query("up")) == 6, "all targets were read once")
     up = {each["metric"]["job"]: each["value"][1] for each in monitored.query("up")}
-    assert up == {"proxy": "1", "node": "1", "gone": "0", "prometheus": "1", "alertmanager": "1"}
+    assert up == {"proxy": "1", "node": "1", "services": "1", "gone": "0", "prometheus": "1", "alertmanager": "1"}
 
 
 def test_prometheus_judges_every_rule(monitored: Monitored):
@@ -147,7 +154,8 @@ def test_prometheus_judges_every_rule(monitored: Monitored):
         return {rule["name"]: rule["health"] for group in json.loads(body)["data"]["groups"] for rule in group["rules"]}
 
     eventually(lambda: {*health().values()} == {"ok"}, "each rule was judged")
-    assert {*alert_names()} - health().keys() == {rule["alert"] for rule in topics()["gpus"]}, "the host has no GPUs"
+    others = {rule["alert"] for rules in topics().values() for rule in rules if rule.get("job") in ("gpu", "etcd")}
+    assert {*alert_names()} - health().keys() == others, "the host has neither GPUs nor etcd"
 
 
 def test_the_alert_of_a_stopped_exporter_and_the_heartbeat_reach_their_receivers(monitored: Monitored):
@@ -200,6 +208,8 @@ def test_the_proxy_answers_for_exporters_and_nothing_else(monitored: Monitored):
     statuses = [get(monitored.proxy, path, own)[0] for path in ("/node", "/", "/node/../", "/metrics", "/gone")]
 
     assert statuses == [200, 404, 404, 404, 502]
+    status, body = get(monitored.proxy, "/services", own)
+    assert status == 200, body
     assert get(monitored.proxy, "/node", own, "POST")[0] == 403
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -89,6 +90,23 @@ def running(program: str, package: str, *argv: str) -> Iterator[subprocess.Popen
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def activated(path: str, *argv: str) -> Iterator[None]:
+    """Run a program for each connection to the Unix socket *path*, as systemd does, until the end of the context."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            subprocess.run(argv, stdin=self.request, stdout=self.request, check=True)
+
+    with socketserver.ThreadingUnixStreamServer(path, Handler) as server:
+        Path(path).chmod(0o666)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def client(directory: Path, role: str = "prometheus", name: str = "client") -> ssl.SSLContext:

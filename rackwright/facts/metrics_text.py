@@ -1,0 +1,40 @@
+"""The text format of Prometheus, as programs on hosts write it: bounded labels, and files that appear at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Tuple  # noqa: UP035 - a host may have Python 3.8
+
+Sample = Tuple[str, "Mapping[str, str]", float]  # noqa: UP006
+"""Name, labels and value of a sample."""
+LABEL_MAX = 100
+"""Characters of a label: drivers and hosts choose some of them."""
+
+
+def to_text(samples: Iterable[Sample]) -> str:
+    """Return *samples* in Prometheus's text format, each a gauge, sorted by name."""
+    lines, names = [], set()
+    for name, labels, value in sorted(samples, key=lambda sample: sample[0]):
+        if name not in names:
+            lines.append(f"# TYPE {name} gauge")
+            names.add(name)
+        text = ",".join(f'{key}="{escape(each)}"' for key, each in labels.items())
+        lines.append(f"{name}{{{text}}} {value:.14g}" if text else f"{name} {value:.14g}")
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return *text* as the value of a label."""
+    printable = "".join(sign if sign.isprintable() else "?" for sign in text[:LABEL_MAX])
+    return printable.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a file of metrics; the exporter never reads half a file."""
+    temporary = f"{path}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).replace(path)

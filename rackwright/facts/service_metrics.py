@@ -1,0 +1,159 @@
+"""The program that answers with metrics of a host's model servers, training runs and certificates.
+
+systemd starts it for each connection to its Unix socket, which the account of the metrics proxy alone can reach. A
+server answers root on its own Unix socket, as it does for the probe, so no metric needs a port or a key of a client.
+"""
+
+from __future__ import annotations
+
+import calendar
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rackwright.facts.metrics_text import Sample, escape, to_text
+from rackwright.facts.probe import runs, servers
+from rackwright.facts.probe.isolate import isolate, isolate_all
+from rackwright.facts.probe.observe import attempt, listing, read, run_tool
+
+SERVERS_MAX, RUNS_MAX, CERTIFICATES_MAX = 32, 64, 64
+LINES_MAX = 4000
+"""Lines of a server's metrics that are passed on: some labels are names of clients' keys."""
+HEAD_BYTES = 1 << 13
+"""Maximum size of a request."""
+LINE = re.compile(
+    r'(rackwright_server_\w{1,80})(?:\{((?:\w{1,40}="(?:[^"\\\n]|\\.){0,200}",?){0,6})\})? ([0-9.eE+-]+|NaN|[+-]Inf)'
+)
+"""A sample of our own server; its other families describe the process."""
+CERTIFICATES = (
+    ("/etc/rackwright", "*", "tls.crt"),
+    ("/etc/rackwright/servers", "*", "tls.crt"),
+    ("/etc/kubernetes", "pki", "*.crt"),
+    ("/etc/kubernetes/pki", "etcd", "*.crt"),
+)
+"""Places of certificates: a folder, and patterns of a folder in it and of a name."""
+END = re.compile(r"notAfter=([^\n]+) GMT\n?")
+
+
+def respond() -> None:
+    """Answer one HTTP request of the proxy on standard input and output."""
+    if not read_request():
+        sys.stdout.write("HTTP/1.0 400 Bad Request\r\nconnection: close\r\n\r\n")
+        return
+    body = metrics("").encode()
+    head = f"HTTP/1.0 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {len(body)}\r\n"
+    sys.stdout.buffer.write(f"{head}connection: close\r\n\r\n".encode() + body)
+
+
+def read_request() -> bool:
+    """Return whether a whole request for `/metrics` arrives."""
+    request = b""
+    while b"\r\n\r\n" not in request and len(request) < HEAD_BYTES:
+        part = os.read(0, HEAD_BYTES)
+        if not part:
+            return False
+        request += part
+    return re.match(rb"GET /metrics HTTP/1\.[01]\r\n", request) is not None
+
+
+def metrics(root: str) -> str:
+    """Return the metrics of all servers, runs and certificates in Prometheus's text format."""
+    own = [*run_samples(runs.runs(root)), *certificate_samples(isolate("certificates", certificates, root))]
+    names = [
+        name for name in listing(root + servers.SERVERS) if Path(f"{root}{servers.SERVERS}/{name}/server.json").exists()
+    ]
+    readers = {name: reader(root, name) for name in names[:SERVERS_MAX]}
+    families: dict[str, list[str]] = {}
+    for name, answer in (isolate_all(readers) if readers else {}).items():
+        passed_on = answer["text"] if isinstance(answer, dict) and isinstance(answer.get("text"), str) else ""
+        ready = bool(passed_on) and answer.get("ready") is True
+        own.append(("rackwright_server_up", {"server": name}, float(ready)))
+        for family, line in with_label(name, passed_on):
+            families.setdefault(family, []).append(line)
+    lines = [line for family in sorted(families) for line in families[family]]
+    return to_text(own) + "".join(f"{line}\n" for line in lines)
+
+
+def reader(root: str, name: str) -> Any:
+    """Return a function that reads one server."""
+    return lambda: server(root, name)
+
+
+def server(root: str, name: str) -> dict[str, Any]:
+    """Return whether a server is ready, and the text of its metrics; an empty one if it does not answer."""
+    plan = runs.load_json(f"{root}{servers.SERVERS}/{name}/server.json")
+    key = read(root + plan["key"]) if plan.get("key") else ""
+    status, body = servers.request(root, plan, "/metrics", key)
+    ready, _ = servers.request(root, plan, "/ready")
+    return {"ready": ready == 200, "text": body.decode(errors="replace") if status == 200 else ""}
+
+
+def with_label(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield name and line of each sample of a server, with the label ``server`` that no server can choose."""
+    for line in text.splitlines()[:LINES_MAX]:
+        found = LINE.fullmatch(line)
+        if found and not re.search(r'(?:^|,)server="', found[2] or ""):
+            labels = ",".join(part for part in (f'server="{escape(name)}"', (found[2] or "").rstrip(",")) if part)
+            yield found[1], f"{found[1]}{{{labels}}} {found[3]}"
+
+
+def run_samples(facts: dict[str, Any]) -> Iterator[Sample]:
+    """Yield the samples of training runs; a value that is not known yet has none.
+
+    Args:
+        facts: The answer of `probe.runs.runs`.
+    """
+    for name, run in [*facts.items()][:RUNS_MAX]:
+        if not isinstance(run, dict) or "unknown" in run:
+            continue
+        labels = {"run": name}
+        yield "rackwright_run_running", labels, float(run.get("outcome") is None)
+        yield "rackwright_run_steps", labels, float(run["steps"])
+        ranks = run.get("ranks")
+        newest = [rank for rank in (ranks if isinstance(ranks, dict) else {}).values() if is_number(rank.get("time"))]
+        if not newest:
+            continue
+        latest = max(newest, key=lambda rank: float(rank["time"]))
+        yield "rackwright_run_progress_timestamp_seconds", labels, float(latest["time"])
+        losses = [rank["loss"] for rank in newest if "loss" in rank]
+        yield "rackwright_run_loss_finite", labels, float(all(is_number(loss) for loss in losses))
+        for metric in ("step", "loss", "step_seconds"):
+            if is_number(latest.get(metric)):
+                yield f"rackwright_run_{metric}", labels, float(latest[metric])
+        if run.get("has_checkpoints") is True and not isinstance(run.get("checkpoint"), dict):
+            yield "rackwright_run_checkpoint_step", labels, float(run["checkpoint"] or 0)
+            yield "rackwright_run_checkpoint_every_steps", labels, float(run["every_steps"])
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def certificates(root: str) -> dict[str, Any]:
+    """Return the end of each certificate in seconds since 1970, by path."""
+    paths = [
+        f"{folder}/{inner}/{name}"
+        for folder, inners, pattern in CERTIFICATES
+        for inner in listing(root + folder, inners)
+        if Path(f"{root}{folder}/{inner}").is_dir()
+        for name in listing(f"{root}{folder}/{inner}", pattern)
+    ]
+    return {path: attempt(ends, root + path) for path in [*dict.fromkeys(paths)][:CERTIFICATES_MAX]}
+
+
+def ends(path: str) -> int | None:
+    """Return the end of a certificate; None for one without an end."""
+    found = END.fullmatch(run_tool("openssl", "x509", "-in", path, "-noout", "-enddate"))
+    at = time.strptime(found[1], "%b %d %H:%M:%S %Y") if found else None
+    return None if at is None or at.tm_year == 9999 else calendar.timegm(at)
+
+
+def certificate_samples(facts: Any) -> Iterator[Sample]:
+    """Yield the end of each certificate that has one."""
+    for path, end in facts.items() if isinstance(facts, dict) else ():
+        if is_number(end):
+            yield "rackwright_certificate_end_timestamp_seconds", {"file": path}, float(end)

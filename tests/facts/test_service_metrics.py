@@ -1,0 +1,130 @@
+"""The metrics of servers, runs and certificates: what each reports, under names that no account can choose."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.facts import service_metrics
+from rackwright.facts.probe import servers
+from rackwright.facts.program import service_metrics_program
+from tests.support.sources import ROOT
+
+TEXT = """\
+# TYPE rackwright_server_queue_requests gauge
+rackwright_server_queue_requests 3.0
+rackwright_server_requests_total{route="/v1/completions",status="200"} 99.0
+rackwright_server_requests_total{route="/x",status="200",server="other"} 1.0
+rackwright_server_accuracy NaN
+process_cpu_seconds_total 12.5
+node_load1 9
+rackwright_server_requests_total{route="\\"} 1
+"""
+
+
+def host(directory: Path, *names: str) -> str:
+    for name in names:
+        place = directory / f"etc/rackwright/servers/{name}"
+        place.mkdir(parents=True)
+        (place / "server.json").write_text(json.dumps({"key": f"/etc/rackwright/servers/{name}/own_key"}))
+        (place / "own_key").write_text(f"key of {name}")
+    return str(directory)
+
+
+def test_a_server_chooses_neither_its_name_nor_metrics_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def request(root: str, plan: Any, path: str, key: str = "") -> tuple[int, bytes]:
+        if key == "key of silent":
+            raise OSError("no answer")
+        return (200, TEXT.encode()) if path == "/metrics" else (503 if plan["key"].count("waiting") else 200, b"{}")
+
+    monkeypatch.setattr(servers, "request", request)
+    text = service_metrics.metrics(host(tmp_path, "chat", "silent", "waiting"))
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+    assert {name: value for name, value in samples.items() if "chat" in name} == {
+        'rackwright_server_up{server="chat"}': "1",
+        'rackwright_server_queue_requests{server="chat"}': "3.0",
+        'rackwright_server_requests_total{server="chat",route="/v1/completions",status="200"}': "99.0",
+        'rackwright_server_accuracy{server="chat"}': "NaN",
+    }
+    assert samples['rackwright_server_up{server="silent"}'] == samples['rackwright_server_up{server="waiting"}'] == "0"
+    assert 'rackwright_server_queue_requests{server="waiting"}' in samples, "it answers, and is not ready"
+    assert not [name for name in samples if "other" in name or not name.startswith("rackwright_")]
+
+
+def test_a_server_with_many_series_is_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(service_metrics, "LINES_MAX", 3)
+    many = "".join(f'rackwright_server_x{{key="k{number}"}} 1\n' for number in range(9))
+    assert len([*service_metrics.with_label("chat", many)]) == 3
+
+
+def test_a_run_reports_its_progress_and_a_loss_that_is_no_number():
+    rank = {"step": 250, "loss": 1.5, "step_seconds": 0.5, "time": 1000.0}
+    ranks = {"metrics.jsonl": rank, "metrics-1.jsonl": {**rank, "loss": "nan", "time": 999.0}}
+    run = {
+        "outcome": None,
+        "steps": 300,
+        "ranks": ranks,
+        "checkpoint": 200,
+        "has_checkpoints": True,
+        "every_steps": 100,
+    }
+    facts = {
+        "letters": run,
+        "new": {**run, "ranks": {}},
+        "ended": {**run, "outcome": "failed"},
+        "odd": {"unknown": "x"},
+    }
+    found = {
+        (labels["run"], name.removeprefix("rackwright_run_")): value
+        for name, labels, value in service_metrics.run_samples(facts)
+    }
+
+    assert {name: value for (run_name, name), value in found.items() if run_name == "letters"} == {
+        "running": 1, "steps": 300, "progress_timestamp_seconds": 1000, "loss_finite": 0, "step": 250, "loss": 1.5,
+        "step_seconds": 0.5, "checkpoint_step": 200, "checkpoint_every_steps": 100,
+    }  # fmt: skip
+    assert {name for run_name, name in found if run_name == "new"} == {"running", "steps"}
+    assert found["ended", "running"] == 0
+    assert not [run_name for run_name, _ in found if run_name == "odd"]
+
+
+def test_the_end_of_each_certificate_is_read(tmp_path: Path):
+    place = tmp_path / "etc/rackwright/registry"
+    place.mkdir(parents=True)
+    (place / "tls.crt").write_bytes((ROOT / "stacks/hospital/certificates/host.pem").read_bytes())
+    (place / "other.crt").write_text("no certificate")
+    (tmp_path / "etc/kubernetes/pki/etcd").mkdir(parents=True)
+    (tmp_path / "etc/kubernetes/pki/etcd/odd.crt").write_text("no certificate")
+    facts = service_metrics.certificates(str(tmp_path))
+    [(name, labels, end)] = service_metrics.certificate_samples(facts)
+
+    assert facts.keys() == {"/etc/rackwright/registry/tls.crt", "/etc/kubernetes/pki/etcd/odd.crt"}
+    assert (name, labels) == (
+        "rackwright_certificate_end_timestamp_seconds",
+        {"file": "/etc/rackwright/registry/tls.crt"},
+    )
+    argv = ["openssl", "x509", "-in", str(place / "tls.crt"), "-noout", "-checkend"]
+    now = float(subprocess.run(["date", "+%s"], check=True, capture_output=True, text=True).stdout)
+    assert subprocess.run([*argv, str(int(end - now) - 60)], capture_output=True).returncode == 0
+    assert subprocess.run([*argv, str(int(end - now) + 60)], capture_output=True).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET / HTTP/1.0\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.0\r\n", 400),
+        (b"x" * (1 << 14), 400),
+    ],
+)  # fmt: skip
+def test_the_program_for_hosts_runs_alone_and_answers_one_request(request_text: bytes, status: int, tmp_path: Path):
+    program = tmp_path / "program"
+    program.write_text(service_metrics_program())
+    done = subprocess.run(["/usr/bin/python3", "-I", "-S", str(program)], input=request_text, capture_output=True)
+
+    assert re.match(rb"HTTP/1\.0 (\d+) ", done.stdout)[1] == str(status).encode(), done.stderr  # type: ignore[index]
