@@ -91,6 +91,14 @@ def gpu_metrics_program() -> str:
     return _metrics_program(purpose, (*probe.GPU_MODULES, "metrics_text", "gpu_metrics"), "module.write()")
 
 
+def drive_metrics_program() -> str:
+    """Return the text of the program that writes metrics of drives, arrays and scrubs."""
+    purpose = "Writes metrics of drives and arrays into a file of node_exporter, for rackwright-drive-metrics.timer."
+    parts = ("observe", "isolate", "superblocks", "health", "signature_check", "arrays", "block", "encryption")
+    names = (*(f"probe.{part}" for part in parts), "metrics_text", "drive_metrics")
+    return _metrics_program(purpose, names, "module.write()")
+
+
 def service_metrics_program() -> str:
     """Return the text of the program that answers with metrics of servers, runs and certificates."""
     purpose = "Answers a request for metrics of model servers, training runs and certificates."

@@ -6,11 +6,13 @@ from typing import Any
 from rackwright.fleet.render_alerts import RUNBOOK, alert_names, render
 from rackwright.fleet.roles import SecretCheck
 from rackwright.schema.fleet import Fleet, stations
+from rackwright.schema.health import ANY
 from rackwright.schema.host import Host
 from rackwright.schema.monitoring import Monitoring, Receiver
 from rackwright.schema.problem import Keys, Problem, hint
 
 PROXY, PROMETHEUS, ALERTMANAGER, NODE = "metrics_proxy", "prometheus", "alertmanager", "node_exporter"
+DRIVES, DRIVE_FILE = "drive_exporter", "rackwright_drives.prom"
 SERVICES, SERVICES_SOCKET = "service_exporter", "/run/rackwright-service-metrics.sock"
 GPUS, GPU_DRIVER, GPU_FILE = "gpu_exporter", "nvidia_driver", "rackwright_gpus.prom"
 LOOPBACK = "127.0.0.1"
@@ -116,8 +118,7 @@ def with_roles(fleet: Fleet) -> Fleet:
         for job in several
     ]
     alerts = {name: host.alerts for name, host in monitored.items()}
-    gpus = {name: sum(host.minimum.gpus.values()) for name, host in monitored.items() if has_gpu_metrics(host)}
-    rules = render(jobs, alerts, monitoring.delays, gpus)
+    rules = render(jobs, alerts, monitoring.delays, {name: _figures(host) for name, host in monitored.items()})
     hosts = {
         name: host.model_copy(
             update={
@@ -135,6 +136,12 @@ def with_roles(fleet: Fleet) -> Fleet:
     return fleet.model_copy(update={"hosts": hosts})
 
 
+def _figures(host: Host) -> dict[str, float]:
+    """Return the figures of *host* that rules compare with, beside its `alerts`: GPUs, and limits of drives."""
+    limits = {f"drive_{name}": limit for name, limit in host.health.model_dump().items() if limit != ANY}
+    return {**limits, **({"gpus": sum(host.minimum.gpus.values())} if has_gpu_metrics(host) else {})}
+
+
 def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
@@ -144,12 +151,10 @@ def _roles_of_host(monitoring: Monitoring, host: Host, address: str) -> dict[str
     # a failed unit is an alert
     collectors = {"systemd": True, **node.get("collectors", {})}
     proxy = {"address": address, "port": monitoring.port, "exporters": exporters(host), "key": monitoring.key}
-    services = {SERVICES: host.roles.get(SERVICES, {})}
-    if not has_gpu_metrics(host):
-        return {NODE: {**node, "collectors": collectors}, PROXY: proxy, **services}
-    files = [*dict.fromkeys((*node.get("textfiles", ()), GPU_FILE))]
-    gpus = {GPUS: host.roles.get(GPUS, {})}
-    return {NODE: {**node, "collectors": collectors, "textfiles": files}, PROXY: proxy, **services, **gpus}
+    written = {DRIVES: DRIVE_FILE, **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {})}
+    files = [*dict.fromkeys((*node.get("textfiles", ()), *written.values()))]
+    own = {role: host.roles.get(role, {}) for role in (SERVICES, *written)}
+    return {NODE: {**node, "collectors": collectors, "textfiles": files}, PROXY: proxy, **own}
 
 
 def _roles_of_servers(

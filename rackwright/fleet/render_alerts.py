@@ -32,19 +32,20 @@ def render(
     jobs: Mapping[str, Sequence[str]],
     alerts: Mapping[str, Alerts],
     delays: Mapping[str, int],
-    gpus: Mapping[str, int],
+    figures: Mapping[str, Mapping[str, float]],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the rules by topic, as Prometheus has them.
 
     Args:
         jobs: Exporters by host.
         alerts: Thresholds by host. Hosts with equal thresholds share a rule.
-        gpus: Number of GPUs by host, of hosts whose exporter has metrics of GPUs.
         delays: Seconds until an alert fires, by its name, instead of those of its rule.
+        figures: Figures of a host beside its thresholds, by host and name: its number of GPUs if an exporter reads them
+            (`gpus`), and its limits of drives. A rule about a figure leaves out the hosts that do not have it.
     """
     targets = sum(map(len, jobs.values())) + len(("prometheus", "alertmanager"))
     found = {
-        topic: [each for rule in rules for each in _rules(rule, jobs, alerts, delays, gpus, targets)]
+        topic: [each for rule in rules for each in _rules(rule, jobs, alerts, delays, figures, targets)]
         for topic, rules in topics().items()
     }
     return {topic: rules for topic, rules in found.items() if rules}
@@ -55,18 +56,19 @@ def _rules(
     jobs: Mapping[str, Sequence[str]],
     alerts: Mapping[str, Alerts],
     delays: Mapping[str, int],
-    gpus: Mapping[str, int],
+    figures: Mapping[str, Mapping[str, float]],
     targets: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield *rule* once for each set of thresholds that hosts with its exporter have."""
     names = {*PLACEHOLDER.findall(f"{rule['expr']} {rule['summary']}")}
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for host, exporters in jobs.items():
-        present = (*exporters, "gpu") if host in gpus else exporters
+        own = figures.get(host, {})
+        present = (*exporters, "gpu") if "gpus" in own else exporters
         if rule.get("job", next(iter(exporters), None)) in present:
-            own = {"gpus": gpus[host]} if "gpus" in names else {}
-            thresholds = {**alerts[host].model_dump(include=names), **own}
-            groups.setdefault(tuple((name, _number(value)) for name, value in thresholds.items()), []).append(host)
+            found = {**alerts[host].model_dump(include=names), **{name: own[name] for name in names & own.keys()}}
+            if names <= found.keys() | {"hosts", "targets"}:
+                groups.setdefault(tuple((name, _number(value)) for name, value in found.items()), []).append(host)
     for values, hosts in groups.items() if "job" in rule else [*groups.items()][:1]:
         fill = {**dict(values), "hosts": "|".join(hosts), "targets": str(targets)}
         delay = f"{delays[rule['alert']]}s" if rule["alert"] in delays else rule["for"]

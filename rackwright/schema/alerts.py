@@ -50,3 +50,7 @@ class Alerts(Schema):
     """Time within which a training run makes a step, in minutes."""
     certificate_days: Annotated[int, Field(ge=0, le=365)] = 14
     """Days before the end of a certificate; 0 disables the alert until it has ended."""
+    drive_celsius: Amount = 65
+    """Temperature of a drive."""
+    scrub_days: Annotated[int, Field(ge=1, le=365)] = 40
+    """Days since the last scrub of a tier, which by default is one in a month."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -9,13 +10,15 @@ from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.monitoring_lab import HOSTS, SECRETS, SERVICE, WORKER, fleet, up
+from tests.support.monitoring_lab import HOSTS, SECRETS, SERVICE, WORKER, ask, fleet, up
+from tests.support.tiny_server_lab import tiny_models
 
 TARGETS = {
-    *((host, job) for host in HOSTS for job in ("proxy", "node")),
+    *((host, job) for host in HOSTS for job in ("proxy", "node", "services")),
     (SERVICE, "prometheus"),
     (SERVICE, "alertmanager"),
 }
+DRIVES = "/var/lib/prometheus/node-exporter/rackwright_drives.prom"
 BROKEN = {
     f"{WORKER}/metrics_proxy": {
         "file:/etc/rackwright/metrics_proxy/nginx.conf": "sed -i 's/ssl_verify_client on/ssl_verify_client off/' "
@@ -30,6 +33,13 @@ BROKEN = {
         "state:/var/lib/rackwright-prometheus": "chmod 0755 /var/lib/rackwright-prometheus",
         "unit:prometheus.service": "systemctl unmask prometheus.service",
     },
+    f"{WORKER}/drive_exporter": {
+        f"present:{DRIVES}": f"systemctl stop rackwright-drive-metrics.timer; rm {DRIVES}",
+        "unit:rackwright-drive-metrics.timer": "true",
+    },
+    f"{WORKER}/service_exporter": {
+        "unit:rackwright-service-metrics.socket": "systemctl disable --now rackwright-service-metrics.socket",
+    },
     f"{SERVICE}/alertmanager": {
         "file:/etc/rackwright/alertmanager/alertmanager.yml": "sed -i 's#/alerts#/others#' "
         "/etc/rackwright/alertmanager/alertmanager.yml",
@@ -37,6 +47,19 @@ BROKEN = {
     },
 }
 """Commands that break a claim, by resource and claim."""
+SERVERS = f"""\
+fleet: serving
+uses: fleet.yaml
+servers:
+  digits:
+    model: {{path: models/first}}
+    hosts: [{WORKER}]
+    keys: {{app: {{secret: digits_app}}}}
+    canary: {{data: models/rows.npz, accuracy: 0.9, every: 1min}}
+    environment: {{path: /opt/workloads}}
+    ready_seconds: 300
+    set: {{threads: 1, drain_seconds: 0}}
+"""
 FOLDERS = tuple(f"/etc/rackwright/{role}" for role in ("metrics_proxy", "prometheus", "alertmanager"))
 MASKED = "file:/etc/systemd/system/nginx.service"
 GONE = (
@@ -44,13 +67,18 @@ GONE = (
     "rackwright-alertmanager.service",
     "rackwright-metrics-proxy.service",
     "rackwright-node-exporter.service",
+    "rackwright-drive-metrics.timer",
+    "rackwright-service-metrics.socket",
 )
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = tmp_path_factory.mktemp("monitoring")
-    with Lab(directory / "project", fleet(), Log("monitoring"), containers=HOSTS, mirrors=True) as lab:
+    log = Log("monitoring")
+    with Lab(directory / "project", fleet(), log, containers=HOSTS, mirrors=True, workloads=True) as lab:
+        lab.add_stack("serving", SERVERS)
+        tiny_models(log, lab.directory / "models")
         for name, value in SECRETS.items():
             lab.set_secret(name, value)  # which makes the stack
         lab.start()
@@ -65,6 +93,36 @@ def test_all_targets_are_up_and_nothing_is_left_to_do(lab: Lab) -> str:
     lab.pulumi("up", "--yes", "--skip-preview", "--expect-no-changes", status=0)
     need(lab.audit_differences(status=0) == set(), "the audit is clean")
     return f"{len(TARGETS)} targets up"
+
+
+@line("monitoring", 1, "services")
+def test_a_model_server_of_another_fleet_and_the_drives_are_read(lab: Lab) -> str:
+    """The metrics of a model server, of its canary and of the drives reach Prometheus, and a stopped server shows."""
+    hosts, lab.stack = lab.stack, "serving"
+    lab.up()
+
+    def value(query: str) -> str | None:
+        [*rows] = ask(lab, f"/api/v1/query?query={quote(query)}")["data"]["result"]
+        return rows[0]["value"][1] if len(rows) == 1 else None
+
+    up_query = f'rackwright_server_up{{server="digits",instance="{WORKER}",job="services"}}'
+    eventually(lambda: value(up_query) == "1", "the server is read", 120)
+    eventually(lambda: value(f"rackwright_server_accuracy{labels()}"), "the accuracy of its canary is read", 300)
+    for query in ("rackwright_server_queue_requests", "rackwright_server_model_load_seconds"):
+        need(value(f"{query}{labels()}") is not None, query)
+    lab.ssh(WORKER, "systemctl stop server-digits")
+    eventually(lambda: value(up_query) == "0", "the stopped server is noticed", 120)
+    lab.rackwright("destroy", lab.stack, "--yes", status=0)
+    lab.stack = hosts
+    eventually(lambda: value(f"count({up_query}) or vector(0)") == "0", "the removed server is gone", 600)
+    # a container has no drives
+    read = [value(f'rackwright_drives_read{{instance="{host}"}}') for host in HOSTS]
+    need(read == ["1", "1"], f"the drives are read: {read}")
+    return "5 series of a server, and drives of 2 hosts read"
+
+
+def labels() -> str:
+    return f'{{server="digits",instance="{WORKER}"}}'
 
 
 @line("monitoring", 1, "claims")

@@ -14,7 +14,8 @@ from rackwright.schema.alerts import Alerts
 from tests.support.debian_programs import debian_program
 from tests.support.sources import ROOT
 
-GPUS = {"gpu-01": 8, "gpu-02": 8}
+FIGURE = {"gpus": 8, "drive_media_errors": 0, "drive_pending_sectors": 0, "drive_wear_percent": 90}
+FIGURES = {"gpu-01": FIGURE, "gpu-02": FIGURE}
 JOBS = dict.fromkeys(("gpu-01", "gpu-02"), ("proxy", "node", "services", "etcd"))
 CASES: Mapping[str, Mapping[str, Any]] = yaml.safe_load(Path(__file__).with_name("alert_cases.yaml").read_text())
 FACTORS = (0.9, 1.1)
@@ -24,7 +25,7 @@ Rule = dict[str, Any]
 
 def rules(thresholds: Alerts | None = None) -> dict[str, Rule]:
     """Return the rules of a fleet of two hosts, by the alert."""
-    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {}, GPUS)
+    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {}, FIGURES)
     return {rule["alert"]: rule for several in found.values() for rule in several}
 
 
@@ -128,8 +129,16 @@ def test_a_rule_about_an_exporter_that_no_host_has_is_left_out() -> None:
     assert found.keys() == {"targets"}
 
 
+def test_a_limit_that_a_host_does_not_have_is_no_rule_about_it() -> None:
+    """`health: {wear_percent: any}` of one host leaves the other in the rule."""
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {**FIGURES, "gpu-01": {"drive_media_errors": 0}})
+    worn = [rule["expr"] for rule in found["drives"] if rule["alert"] == "DriveWorn"]
+
+    assert [re.findall('instance=~"(.*?)"', expr) for expr in worn] == [["gpu-02"]]
+
+
 def test_hosts_with_other_numbers_of_gpus_have_a_rule_of_their_own() -> None:
-    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {"gpu-01": 8, "gpu-02": 4})
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {"gpu-01": {"gpus": 8}, "gpu-02": {"gpus": 4}})
     lost = [rule["expr"] for rule in found["gpus"] if rule["alert"] == "GpuLost"]
 
     assert [expr.rpartition(" ")[2] for expr in lost] == ["8", "4"]

@@ -17,6 +17,7 @@ PORTS: Mapping[str, tuple[str, str]] = {
     f"load_balancer/{UNITS}/rackwright-load-balancer.service.j2": (OWN, "nginx: the ports of its services"),
     f"alertmanager/{UNITS}/rackwright-alertmanager.service.j2": (OWN, "port of the role on loopback; certificates"),
     f"gpu_exporter/{UNITS}/rackwright-gpu-metrics.service.j2": (NONE, "reads NVML and writes a file"),
+    f"drive_exporter/{UNITS}/rackwright-drive-metrics.service.j2": (NONE, "reads drives and writes a file"),
     f"service_exporter/{UNITS}/rackwright-service-metrics@.service.j2": (NONE, "answers the proxy on a Unix socket"),
     f"metrics_proxy/{UNITS}/rackwright-metrics-proxy.service.j2": (OWN, "nginx: address and port of the role"),
     f"prometheus/{UNITS}/rackwright-prometheus.service.j2": (OWN, "port of the role on loopback; certificates"),

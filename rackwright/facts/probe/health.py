@@ -32,7 +32,18 @@ def is_nvme(path: str) -> bool:
     return os.path.basename(path).startswith("nvme")
 
 
-def read_smartctl(path: str) -> dict[str, Any]:
+def temperature(path: str) -> int | None:
+    """Return the temperature that a drive reports, in degrees Celsius; None if it reports none."""
+    value = smartctl_report(path).get("temperature", {}).get("current")
+    return value if isinstance(value, int) else None
+
+
+def smartctl_report(path: str) -> dict[str, Any]:
+    """Return the report of smartctl about a drive.
+
+    Raises:
+        ReadError: smartctl failed, or reports another drive.
+    """
     logs = () if is_nvme(path) else ("--log=error", "--log=ssd")
     argv = ("smartctl", "--json=c", "--info", "--health", "--attributes", *logs, path)
     report = parse_json("smartctl", run_tool(*argv, accepts=0xFF))
@@ -41,6 +52,11 @@ def read_smartctl(path: str) -> dict[str, Any]:
     if report["smartctl"]["exit_status"] & COMMAND_FAILED:
         messages = "; ".join(message["string"] for message in report["smartctl"].get("messages", ()))
         raise ReadError(f"smartctl failed: {messages or 'no message'}")
+    return report
+
+
+def read_smartctl(path: str) -> dict[str, Any]:
+    report = smartctl_report(path)
     if "smart_status" not in report:
         raise ReadError("the drive reports no SMART health")
     table = report.get("ata_smart_attributes", {}).get("table", ())

@@ -19,7 +19,13 @@ from pydantic import ValidationError
 from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
-from rackwright.facts.program import gpu_metrics_program, log_chain_program, program, service_metrics_program
+from rackwright.facts.program import (
+    drive_metrics_program,
+    gpu_metrics_program,
+    log_chain_program,
+    program,
+    service_metrics_program,
+)
 from rackwright.kinds.role.derived_certificates import derived_authority, derived_certificate, derived_key
 from rackwright.kinds.role.entries import SORTS
 from rackwright.kinds.role.entries.entry import Entry
@@ -254,6 +260,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "fleet": spec.fleet,
         "probe_program": program(repository.salt),
         "log_chain_program": log_chain_program(),
+        "drive_metrics_program": drive_metrics_program(),
         "gpu_metrics_program": gpu_metrics_program(),
         "service_metrics_program": service_metrics_program(),
         "krl": krl,
