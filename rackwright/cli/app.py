@@ -11,6 +11,7 @@ from rackwright import __version__, locations, terminal
 from rackwright.cli import (
     access,
     adopt,
+    alert,
     audit,
     backup,
     cluster,
@@ -57,6 +58,7 @@ app.add_typer(twin.app, name="twin", rich_help_panel=REHEARSE)
 app.add_typer(host.app, name="host", rich_help_panel=OPERATE)
 app.add_typer(drive.app, name="drive", rich_help_panel=OPERATE)
 app.add_typer(gpu.app, name="gpu", rich_help_panel=OPERATE)
+app.add_typer(alert.app, name="alert", rich_help_panel=OPERATE)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=OPERATE)
 app.add_typer(secret.app, name="secret", rich_help_panel=DECLARE)
 app.add_typer(registry.app, name="registry", rich_help_panel=OPERATE)

@@ -27,6 +27,9 @@ from rackwright.terminal import JSON_VERSION
 
 OUTPUTS: Mapping[str, Any] = {
     "adopt": json_types.Adoption,
+    "alert list": json_types.AlertList,
+    "alert silence": json_types.SilenceData,
+    "alert test": json_types.AlertTest,
     "audit": AuditDocumentData,
     "backup": json_types.CheckpointData,
     "cert": json_types.IssuedCertificate,

@@ -253,6 +253,62 @@ class IssuedCertificate(TypedDict):
     """End of its validity."""
 
 
+class AlertData(TypedDict):
+    """An alert that fires."""
+
+    alert: str
+    """Name of the alert."""
+    host: str
+    """Host that it is about; empty for one about no host alone."""
+    severity: str
+    """critical, warning or info."""
+    summary: str
+    """Summary with values."""
+    since: str
+    """Time of its begin."""
+    held_back: bool
+    """Whether a silence or another alert holds its messages back."""
+    receivers: list[str]
+    """Receivers of its messages."""
+
+
+class SilenceData(TypedDict):
+    """A time in which the messages of alerts are held back."""
+
+    id: str
+    """Identity at Alertmanager."""
+    alert: str
+    """Name of the alert; empty for all."""
+    host: str
+    """Host; empty for all."""
+    reason: str
+    """Reason, in words of the author."""
+    author: str
+    """Account that made it."""
+    ends: str
+    """Time of its end."""
+
+
+class AlertList(TypedDict):
+    """The alerts and silences of a stack."""
+
+    alerts: list[AlertData]
+    """Alerts that fire, without the heartbeat."""
+    silences: list[SilenceData]
+    """Silences that hold."""
+
+
+class AlertTest(TypedDict):
+    """A test message to receivers."""
+
+    alert: str
+    """Name of the alert."""
+    severity: str
+    """Severity of the message."""
+    receivers: list[str]
+    """Receivers that it goes to."""
+
+
 class LightData(TypedDict):
     """The light at a drive's bay."""
 

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 RECORDED = {
     *(
         "adopt",
+        "alert silence",
         "audit",
         "backup",
         "cert",
@@ -51,6 +52,8 @@ WITHOUT_ENTRIES = {
     "check": "reads files",
     "compare": "reads snapshots and hosts",
     "digests": "prints keyed digests",
+    "alert list": "reads Alertmanager",
+    "alert test": "sends a message that changes nothing",
     "discover": "reads hosts, and writes lines for a fleet",
     "doctor": "reads this computer",
     "drive certificate": "verifies a file",

@@ -1,0 +1,150 @@
+"""The commands for alerts of monitoring."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rackwright import terminal
+from rackwright.cli import project
+from rackwright.cli.arguments import AsJson, StackName
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_types import AlertList, AlertTest, SilenceData
+    from rackwright.status.alerts import Silence
+
+app = typer.Typer(no_args_is_help=True, help="The alerts of a stack's monitoring.")
+DIFFERS = 1
+
+
+@app.command("list")
+def list_alerts(stack: StackName, as_json: AsJson = False) -> None:
+    """Show the alerts that fire, and the silences that hold.
+
+    Exit status: 0 no alert above `info` fires, but for those that are held back, 1 one fires, 3 the monitoring host was
+    not reached, 4 Alertmanager does not answer.
+    """
+    from rackwright.status import alerts
+
+    loaded = project.stack(stack)
+    with project.connect_hosts(loaded) as hosts:
+        found, held = alerts.alerts(hosts, loaded), alerts.silences(hosts, loaded)
+    if as_json:
+        document: AlertList = {
+            "alerts": [
+                {
+                    "alert": each.alert,
+                    "host": each.host,
+                    "severity": each.severity,
+                    "summary": each.summary,
+                    "since": each.since,
+                    "held_back": each.held_back,
+                    "receivers": [*each.receivers],
+                }
+                for each in found
+            ],
+            "silences": [_silence_data(each) for each in held],
+        }
+        terminal.show_json(document)
+    else:
+        for each in found:
+            terminal.show(f"{each.severity:8} {each.alert}: {each.summary}{' (held back)' if each.held_back else ''}")
+        for one in held:
+            where = f" of {one.host}" if one.host else ""
+            terminal.show(f"silence  {one.alert or 'all alerts'}{where} until {one.ends}: {one.reason} ({one.author})")
+        if not found:
+            terminal.show("no alert fires")
+    raise typer.Exit(DIFFERS if any(not each.held_back and each.severity != "info" for each in found) else 0)
+
+
+@app.command()
+def silence(
+    stack: StackName,
+    alert: Annotated[str, typer.Argument(metavar="ALERT", help="Name of an alert: HostNotReached.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, for others who look.")],
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="Time until it ends: 30min or 6h.")],
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Host; without it, all hosts.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Hold the messages of an alert back for some time. The alert still shows in `alert list`.
+
+    The author is your account. Exit status: 0 the messages are held back, 2 there is no such alert or host, 3 the
+    monitoring host was not reached, 4 Alertmanager does not answer.
+    """
+    import os
+
+    from rackwright.cli import recording
+    from rackwright.errors import DeclarationError
+    from rackwright.log import actor
+    from rackwright.schema.problem import Problem
+    from rackwright.schema.units import parse_time
+    from rackwright.status import alerts
+
+    loaded = project.stack(stack)
+    alerts.check_silence(loaded, alert, host, reason)
+    try:
+        seconds = parse_time(duration)
+    except Problem as problem:
+        raise DeclarationError(problem.at("--for")) from None
+    who = actor.current(os.environ)
+    author = who["login"] or who["account"]
+    place = loaded.fleet.monitoring.host if loaded.fleet.monitoring else ""
+    planned = [recording.change(alert, f"hold messages back for {duration}: {reason}", place)]
+    arguments = {"alert": alert, "host": host, "for": duration, "reason": reason}
+    with (
+        recording.record("alert silence", loaded, [place] if place else [], arguments, planned),
+        project.connect_hosts(loaded) as hosts,
+    ):
+        made = alerts.silence(hosts, loaded, alert, host, reason, author, seconds)
+    if as_json:
+        terminal.show_json(_silence_data(made))
+    else:
+        where = f" of {host}" if host else ""
+        terminal.show(f"messages of {alert}{where} are held back until {made.ends}")
+
+
+@app.command()
+def test(
+    stack: StackName,
+    severity: Annotated[
+        str, typer.Option("--severity", metavar="SEVERITY", help="critical, warning or info, for routes by severity.")
+    ] = "critical",
+    as_json: AsJson = False,
+) -> None:
+    """Send a test message to the receivers of a severity, which says that nothing is wrong.
+
+    Look whether the message arrives within half a minute: Alertmanager does not report the answer of a receiver here.
+    Exit status: 0 Alertmanager has the message, 3 the monitoring host was not reached, 4 Alertmanager does not answer.
+    """
+    from typing import get_args
+
+    from rackwright.errors import DeclarationError, Diagnostic
+    from rackwright.schema.monitoring import Severity
+    from rackwright.schema.problem import hint
+    from rackwright.status import alerts
+
+    known: tuple[Severity, ...] = get_args(Severity)
+    chosen = next((each for each in known if each == severity), None)
+    if chosen is None:
+        expected = ", ".join(known)
+        raise DeclarationError(
+            Diagnostic("--severity", f"got {severity!r}", expected, hint(severity, known, "Correct it"))
+        )
+    loaded = project.stack(stack)
+    with project.connect_hosts(loaded) as hosts:
+        receivers = alerts.send_test(hosts, loaded, chosen)
+    if as_json:
+        document: AlertTest = {"alert": alerts.TEST, "severity": chosen, "receivers": [*receivers]}
+        terminal.show_json(document)
+    else:
+        terminal.show(f"a test message is on its way to {', '.join(receivers) or 'no receiver'}")
+
+
+def _silence_data(silence: "Silence") -> "SilenceData":
+    return {
+        "id": silence.id,
+        "alert": silence.alert,
+        "host": silence.host,
+        "reason": silence.reason,
+        "author": silence.author,
+        "ends": silence.ends,
+    }

@@ -1,0 +1,38 @@
+"""One request to Alertmanager on its host, as root with the certificate of the client; prints the status and the body.
+
+It runs on the host alone, on its standard library: ``python3 - PORT METHOD PATH [BODY]`` with this text on standard
+input. A server that does not answer is an error on standard error, and exit status 1.
+"""
+
+import ssl
+import sys
+import urllib.error
+import urllib.request
+
+PLACE = "/etc/rackwright/prometheus"
+BODY_BYTES = 4 << 20
+SECONDS = 20
+
+
+def main() -> None:
+    port, method, path, *body = sys.argv[1:]
+    request = urllib.request.Request(f"https://127.0.0.1:{port}{path}", method=method)
+    if body:
+        request.data = body[0].encode()
+        request.add_header("content-type", "application/json")
+    try:
+        context = ssl.create_default_context(cafile=f"{PLACE}/authority.crt")
+        context.load_cert_chain(f"{PLACE}/client.crt", f"{PLACE}/client.key")
+        handler = urllib.request.HTTPSHandler(context=context)
+        # no proxy of the environment comes between
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handler)
+        with opener.open(request, timeout=SECONDS) as answer:
+            status, content = answer.status, answer.read(BODY_BYTES)
+    except urllib.error.HTTPError as error:
+        status, content = error.code, error.read(BODY_BYTES)
+    except OSError as error:
+        sys.exit(str(error))
+    sys.stdout.write(f"{status}\n{content.decode(errors='replace')}")
+
+
+main()

@@ -1,0 +1,210 @@
+"""The alerts and silences of a stack's Alertmanager: listed, made and tested by root of the monitoring host."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+from rackwright.errors import DeclarationError, Diagnostic, StepFailed, command
+from rackwright.facts.probe import INTERPRETER
+from rackwright.fleet.render_alerts import RUNBOOK, alert_names
+from rackwright.foreign import InvalidData, parse_json
+from rackwright.hosts.pool import Hosts
+from rackwright.schema.monitoring import Severity
+from rackwright.schema.problem import hint
+from rackwright.stack import Stack
+
+ANSWER_BYTES, DEPTH = 2 << 20, 12
+PORT = 9093
+HEARTBEAT, TEST = "Heartbeat", "TestMessage"
+TEST_MINUTES = 5
+"""Minutes after which a test message counts as resolved."""
+TEXT_MAX = 500
+"""Characters of a reason and of a summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class FiringAlert:
+    """An alert that fires."""
+
+    alert: str
+    """Name of the alert."""
+    host: str
+    """Host that it is about; empty for one about no host alone."""
+    severity: str
+    """critical, warning or info."""
+    summary: str
+    """Summary with values."""
+    since: str
+    """Time of its begin."""
+    held_back: bool
+    """Whether a silence or another alert holds its messages back."""
+    receivers: tuple[str, ...]
+    """Receivers of its messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A time in which the messages of alerts are held back."""
+
+    id: str
+    """Identity at Alertmanager."""
+    alert: str
+    """Name of the alert; empty for all."""
+    host: str
+    """Host; empty for all."""
+    reason: str
+    """Reason, in words of the author."""
+    author: str
+    """Account that made it."""
+    ends: str
+    """Time of its end."""
+
+
+def alerts(hosts: Hosts, stack: Stack) -> list[FiringAlert]:
+    """Return the alerts that fire, by name and host; the heartbeat always fires and is none of them.
+
+    Raises:
+        DeclarationError: the fleet has no monitoring.
+        HostUnreachable: the monitoring host does not answer.
+        StepFailed: Alertmanager does not answer.
+    """
+    found = (_alert(each) for each in _ask(hosts, stack, "GET", "/api/v2/alerts"))
+    return sorted((each for each in found if each.alert != HEARTBEAT), key=lambda each: (each.alert, each.host))
+
+
+def silences(hosts: Hosts, stack: Stack) -> list[Silence]:
+    """Return the silences that hold, by their end; the errors are those of `alerts`."""
+    found = (
+        each for each in _ask(hosts, stack, "GET", "/api/v2/silences") if _text(each, "status", "state") == "active"
+    )
+    return sorted((_silence(each) for each in found), key=lambda each: each.ends)
+
+
+def silence(hosts: Hosts, stack: Stack, alert: str, host: str, reason: str, author: str, seconds: int) -> Silence:
+    """Hold the messages of an alert back for some time, and return the silence; the errors are those of `alerts`.
+
+    Args:
+        host: Host of the alert; empty for all hosts.
+    """
+    now = datetime.now(UTC)
+    matchers = {"alertname": alert, **({"instance": host} if host else {})}
+    body = {
+        "matchers": [
+            {"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in matchers.items()
+        ],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(seconds=seconds)).isoformat(),
+        "createdBy": author,
+        "comment": reason,
+    }
+    answer = _ask(hosts, stack, "POST", "/api/v2/silences", body)
+    return Silence(_text(answer, "silenceID"), alert, host, reason, author, str(body["endsAt"]))
+
+
+def check_silence(stack: Stack, alert: str, host: str, reason: str) -> None:
+    """Check the arguments of a silence.
+
+    Raises:
+        DeclarationError: there is no such alert or host, or the reason is empty or too long.
+    """
+    if wrong := [*_problems(stack, alert, host, reason)]:
+        raise DeclarationError(*wrong)
+
+
+def _problems(stack: Stack, alert: str, host: str, reason: str) -> Iterable[Diagnostic]:
+    if alert not in alert_names():
+        help = hint(alert, alert_names(), "Correct the name")
+        yield Diagnostic("ALERT", f"there is no alert {alert}", f"an alert of {RUNBOOK}", help)
+    if host:
+        yield from stack.unknown_host_errors(host)
+    if not reason.strip() or len(reason) > TEXT_MAX:
+        problem = f"got {len(reason)} characters" if reason.strip() else "got no reason"
+        yield Diagnostic(
+            "--reason", problem, f"a reason has 1 to {TEXT_MAX} characters", "Write why nothing is to be done"
+        )
+
+
+def send_test(hosts: Hosts, stack: Stack, severity: Severity) -> tuple[str, ...]:
+    """Send a test message of *severity*, and return the receivers to which Alertmanager routes it.
+
+    The errors are those of `alerts`.
+    """
+    now = datetime.now(UTC)
+    monitored = _host(stack)
+    labels = {"alertname": TEST, "severity": severity, "instance": monitored, "sent": now.isoformat()}
+    summary = f"Test of receivers, sent by `rackwright alert test {stack.name}`. Nothing is wrong"
+    ends = (now + timedelta(minutes=TEST_MINUTES)).isoformat()
+    body = [{"labels": labels, "annotations": {"summary": summary}, "startsAt": now.isoformat(), "endsAt": ends}]
+    _ask(hosts, stack, "POST", "/api/v2/alerts", body)
+    sent = [
+        each for each in _ask(hosts, stack, "GET", "/api/v2/alerts") if _text(each, "labels", "sent") == labels["sent"]
+    ]
+    return _alert(sent[0]).receivers if sent else ()
+
+
+def _host(stack: Stack) -> str:
+    """Return the monitoring host of *stack*.
+
+    Raises:
+        DeclarationError: the fleet has no monitoring.
+    """
+    monitoring = stack.fleet.monitoring
+    if monitoring is None:
+        problem, expected = "the fleet has no monitoring", "monitoring names the host of Alertmanager"
+        raise DeclarationError(
+            Diagnostic(stack.name, problem, expected, "Declare `monitoring`, see docs/guides/monitor.md")
+        )
+    return monitoring.host
+
+
+def _ask(hosts: Hosts, stack: Stack, method: str, path: str, body: Any = None) -> Any:
+    """Return the answer of Alertmanager."""
+    host = _host(stack)
+    program = files("rackwright.hosts.onhost").joinpath("ask_alertmanager.py").read_bytes()
+    more = () if body is None else (json.dumps(body),)
+    port = str(stack.fleet.hosts[host].roles.get("alertmanager", {}).get("port", PORT))
+    done = hosts.connection(host).run((INTERPRETER, "-I", "-S", "-", port, method, path, *more), program)
+    status, _, content = done.stdout.decode(errors="replace").partition("\n")
+    if done.status or status != "200":
+        said = done.stderr.strip() if done.status else f"it answers {status}: {content[:200]}"
+        help = f"Run {command('rackwright audit {}', stack.name)}, which names the part that does not run"
+        raise StepFailed(Diagnostic(f"{host}: Alertmanager", f"no answer: {said[-300:] or 'no message'}", help=help))
+    try:
+        return parse_json(content.encode(), ANSWER_BYTES, DEPTH) if content.strip() else {}
+    except InvalidData as error:
+        help = "Look at `journalctl -u rackwright-alertmanager.service` on the host"
+        raise StepFailed(Diagnostic(f"{host}: Alertmanager", f"its answer is not valid: {error}", help=help)) from None
+
+
+def _alert(raw: Mapping[str, Any]) -> FiringAlert:
+    receivers = raw.get("receivers")
+    names = [_text(each, "name") for each in receivers] if isinstance(receivers, list) else []
+    return FiringAlert(
+        _text(raw, "labels", "alertname"),
+        _text(raw, "labels", "instance"),
+        _text(raw, "labels", "severity"),
+        _text(raw, "annotations", "summary"),
+        _text(raw, "startsAt"),
+        _text(raw, "status", "state") == "suppressed",
+        tuple(name for name in names if name),
+    )
+
+
+def _silence(raw: Mapping[str, Any]) -> Silence:
+    rows = raw.get("matchers")
+    matchers = {_text(row, "name"): _text(row, "value") for row in rows} if isinstance(rows, list) else {}
+    alert, host = matchers.get("alertname", ""), matchers.get("instance", "")
+    return Silence(
+        *(_text(raw, "id"), alert, host), _text(raw, "comment"), _text(raw, "createdBy"), _text(raw, "endsAt")
+    )
+
+
+def _text(raw: Any, *keys: str) -> str:
+    """Return the text below *keys*, without signs that a terminal acts on; empty if there is none."""
+    for key in keys:
+        raw = raw.get(key) if isinstance(raw, Mapping) else None
+    return re.sub(r"[^\x20-\x7e\xa0-\uffff]", "?", raw)[:TEXT_MAX] if isinstance(raw, str) else ""

@@ -1,0 +1,110 @@
+"""Alerts and silences of a real Alertmanager, asked by the program that runs on the monitoring host."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from rackwright.errors import DeclarationError, StepFailed
+from rackwright.hosts.pool import Hosts
+from rackwright.schema.monitoring import Monitoring
+from rackwright.stack import Stack
+from rackwright.status import alerts
+from tests.support.monitoring import ETC, SECRETS, arguments, files, free_port, running, wait_for, write
+
+
+@dataclass
+class Local:
+    """Hosts whose one connection runs commands on this computer, with the files of roles below *directory*."""
+
+    directory: Path
+
+    def connection(self, host: str) -> "Local":
+        assert host == "service-01"
+        return self
+
+    def run(self, argv: Sequence[str], stdin: bytes = b"") -> Any:
+        program = stdin.replace(ETC.encode(), f"{self.directory}{ETC}".encode())
+        done = subprocess.run([*argv], input=program, capture_output=True)
+        return SimpleNamespace(status=done.returncode, stdout=done.stdout, stderr=done.stderr.decode())
+
+
+def stack(port: int) -> Stack:
+    monitoring = Monitoring.model_validate(
+        {"host": "service-01", "receivers": {"a": {"url": {"secret": "alerts_url"}}}}
+    )
+    host = SimpleNamespace(roles={"alertmanager": {"port": port}})
+    fleet = SimpleNamespace(monitoring=monitoring, hosts={"service-01": host})
+    unknown = lambda name: ()  # noqa: E731
+    return cast(Stack, SimpleNamespace(name="rack", fleet=fleet, unknown_host_errors=unknown))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hosts, Stack]]:
+    directory, port = tmp_path_factory.mktemp("alerts"), free_port()
+    write(directory, files("prometheus"))
+    receivers = [{"name": "operators", "url": {"secret": "alerts_url"}}]
+    write(directory, files("alertmanager", SECRETS, port=port, receivers=receivers))
+    argv = arguments(directory, "rackwright-alertmanager.service")
+    with running("prometheus-alertmanager", "prometheus-alertmanager", *argv):
+        wait_for(port)
+        yield cast(Hosts, Local(directory)), stack(port)
+
+
+def test_a_message_is_listed_and_a_silence_holds_it_back(place: tuple[Hosts, Stack]):
+    hosts, rack = place
+    assert (alerts.alerts(hosts, rack), alerts.silences(hosts, rack)) == ([], [])
+    assert alerts.send_test(hosts, rack, "critical") == ("operators",)
+    [fires] = alerts.alerts(hosts, rack)
+    assert (fires.alert, fires.host, fires.severity, fires.held_back) == (
+        "TestMessage",
+        "service-01",
+        "critical",
+        False,
+    )
+    made = alerts.silence(hosts, rack, "TestMessage", "service-01", "a test's reason; $(x)", "olga", 3600)
+    other = alerts.silence(hosts, rack, "GpuHot", "", "the room is warm", "olga", 60)
+
+    assert [(each.alert, each.host) for each in alerts.silences(hosts, rack)] == [
+        ("GpuHot", ""),
+        ("TestMessage", "service-01"),
+    ]
+    [_, kept] = alerts.silences(hosts, rack)
+    assert (kept.id, kept.reason, kept.author, kept.ends[:16]) == (made.id, made.reason, "olga", made.ends[:16])
+    assert other.id != made.id
+    assert [each.held_back for each in alerts.alerts(hosts, rack)] == [True]
+
+
+def test_a_server_that_does_not_answer_is_one_plain_error(place: tuple[Hosts, Stack]):
+    hosts, _ = place
+    with pytest.raises(StepFailed) as caught:
+        alerts.alerts(hosts, stack(free_port()))
+
+    [error] = caught.value.diagnostics
+    assert error.where == "service-01: Alertmanager"
+    assert error.problem.startswith("no answer: ") and "refused" in error.problem
+    assert error.help == "Run `rackwright audit rack`, which names the part that does not run"
+
+
+def test_a_silence_names_an_alert_and_a_reason(place: tuple[Hosts, Stack]):
+    _, rack = place
+    alerts.check_silence(rack, "HostNotReached", "", "its power supply is replaced")
+    with pytest.raises(DeclarationError) as caught:
+        alerts.check_silence(rack, "HostNotReachd", "", " ")
+
+    assert [(each.where, each.problem) for each in caught.value.diagnostics] == [
+        ("ALERT", "there is no alert HostNotReachd"), ("--reason", "got no reason"),
+    ]  # fmt: skip
+    without = cast(Stack, SimpleNamespace(name="rack", fleet=SimpleNamespace(monitoring=None)))
+    with pytest.raises(DeclarationError, match="the fleet has no monitoring"):
+        alerts.alerts(cast(Hosts, None), without)
+
+
+def test_texts_of_others_have_no_signs_for_the_terminal():
+    raw = {"labels": {"alertname": "A\x1b[2J", "instance": ["x"]}, "annotations": {"summary": "é" * 900}}
+    found = alerts._alert(raw)
+    assert (found.alert, found.host, len(found.summary)) == ("A?[2J", "", 500)
