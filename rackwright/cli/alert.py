@@ -9,8 +9,8 @@ from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import AlertList, AlertTest, SilenceData
-    from rackwright.status.alerts import Silence
+    from rackwright.cli.json_types import AlertData, AlertList, AlertTest, SilenceData
+    from rackwright.status.alerts import FiringAlert, Silence
 
 app = typer.Typer(no_args_is_help=True, help="The alerts of a stack's monitoring.")
 DIFFERS = 1
@@ -30,24 +30,13 @@ def list_alerts(stack: StackName, as_json: AsJson = False) -> None:
         found, held = alerts.alerts(hosts, loaded), alerts.silences(hosts, loaded)
     if as_json:
         document: AlertList = {
-            "alerts": [
-                {
-                    "alert": each.alert,
-                    "host": each.host,
-                    "severity": each.severity,
-                    "summary": each.summary,
-                    "since": each.since,
-                    "held_back": each.held_back,
-                    "receivers": [*each.receivers],
-                }
-                for each in found
-            ],
+            "alerts": [alert_data(each) for each in found],
             "silences": [_silence_data(each) for each in held],
         }
         terminal.show_json(document)
     else:
         for each in found:
-            terminal.show(f"{each.severity:8} {each.alert}: {each.summary}{' (held back)' if each.held_back else ''}")
+            terminal.show(f"{each.severity:8} {each.alert}: {each.text}")
         for one in held:
             where = f" of {one.host}" if one.host else ""
             terminal.show(f"silence  {one.alert or 'all alerts'}{where} until {one.ends}: {one.reason} ({one.author})")
@@ -137,6 +126,19 @@ def test(
         terminal.show_json(document)
     else:
         terminal.show(f"a test message is on its way to {', '.join(receivers) or 'no receiver'}")
+
+
+def alert_data(alert: "FiringAlert") -> "AlertData":
+    """Return an alert as JSON data."""
+    return {
+        "alert": alert.alert,
+        "host": alert.host,
+        "severity": alert.severity,
+        "summary": alert.summary,
+        "since": alert.since,
+        "held_back": alert.held_back,
+        "receivers": [*alert.receivers],
+    }
 
 
 def _silence_data(silence: "Silence") -> "SilenceData":

@@ -307,7 +307,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show the state again and again, until Ctrl-C.")] = False,
     seconds: Annotated[float, typer.Option(min=1, help="Time between two looks of --watch.")] = 10,
 ) -> None:
-    """Show the last change of a stack, and the state of its hosts, tiers, GPUs, runs and servers. Read-only.
+    """Show the last change of a stack, and the state of hosts, tiers, GPUs, runs, servers and alerts. Read-only.
 
     A host is as declared, different, or not reached. `audit` says what differs.
 

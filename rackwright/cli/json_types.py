@@ -190,6 +190,32 @@ class TierStatus(TypedDict):
     """Progress of a sync and waiting spares, or the reason why the state is unknown."""
 
 
+class AlertData(TypedDict):
+    """An alert that fires."""
+
+    alert: str
+    """Name of the alert."""
+    host: str
+    """Host that it is about; empty for one about no host alone."""
+    severity: str
+    """critical, warning or info."""
+    summary: str
+    """Summary with values."""
+    since: str
+    """Time of its begin."""
+    held_back: bool
+    """Whether a silence or another alert holds its messages back."""
+    receivers: list[str]
+    """Receivers of its messages."""
+
+
+class UnknownAlerts(TypedDict):
+    """The reason why alerts are unknown."""
+
+    unknown: str
+    """The reason: the monitoring host or its Alertmanager does not answer."""
+
+
 class StackStatus(TypedDict):
     """The last change of a stack, and the state of its hosts, tiers, GPUs, runs and servers."""
 
@@ -209,6 +235,8 @@ class StackStatus(TypedDict):
     """State by run."""
     servers: Mapping[str, ServerData]
     """State by model server; `registered` is null here, since no registry is asked."""
+    alerts: Sequence[AlertData] | UnknownAlerts
+    """Alerts of the stack's monitoring that fire; empty without monitoring."""
 
 
 class StackList(TypedDict):
@@ -251,25 +279,6 @@ class IssuedCertificate(TypedDict):
     """Principals for which it is valid."""
     valid_until: str
     """End of its validity."""
-
-
-class AlertData(TypedDict):
-    """An alert that fires."""
-
-    alert: str
-    """Name of the alert."""
-    host: str
-    """Host that it is about; empty for one about no host alone."""
-    severity: str
-    """critical, warning or info."""
-    summary: str
-    """Summary with values."""
-    since: str
-    """Time of its begin."""
-    held_back: bool
-    """Whether a silence or another alert holds its messages back."""
-    receivers: list[str]
-    """Receivers of its messages."""
 
 
 class SilenceData(TypedDict):

@@ -1,4 +1,4 @@
-"""The command status: the last change of a stack, and the state of its hosts, tiers, GPUs, runs and servers."""
+"""The command status: the last change of a stack, and the state of its hosts, tiers, GPUs, runs, servers and alerts."""
 
 import threading
 import time
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rackwright.cli.json_types import HostStatus, LastChange, StackStatus
     from rackwright.hosts.pool import Hosts
     from rackwright.stack import Stack
+    from rackwright.status.alerts import FiringAlert
     from rackwright.status.gpus import GpuReport
     from rackwright.status.overview import Overview
     from rackwright.status.servers import ServerReport
@@ -42,6 +43,8 @@ class Look:
 
     compared: "AuditReport"
     overview: "Overview"
+    alerts: "tuple[FiringAlert, ...] | str" = ()
+    """The alerts that fire, or the reason why they are unknown; none without monitoring."""
 
 
 def show(name: str, as_json: bool, watch: bool, seconds: float) -> int:
@@ -111,7 +114,19 @@ def _look(stack: "Stack", hosts: "Hosts", is_quiet: bool = False) -> Look:
     return Look(
         report.compare_each(stack, resources, found.items()),
         overview.observe(stack, resources, found),
+        _alerts(stack, hosts),
     )
+
+
+def _alerts(stack: "Stack", hosts: "Hosts") -> "tuple[FiringAlert, ...] | str":
+    from rackwright.status import alerts
+
+    if stack.fleet.monitoring is None:
+        return ()
+    try:
+        return tuple(alerts.alerts(hosts, stack))
+    except UserError as error:
+        return f"{error.diagnostic.where}: {error.diagnostic.problem}"
 
 
 def _last_change_of(name: str) -> "LastChange | None":
@@ -166,6 +181,7 @@ def _host_row(host: str, results: list["AuditResult"], undeclared: Sequence["Und
 
 
 def _as_json(stack: "Stack", look: Look, last: "LastChange | None") -> "StackStatus":
+    from rackwright.cli.alert import alert_data
     from rackwright.status import gpus
 
     rows = host_rows(look.compared.results, look.compared.undeclared)
@@ -178,6 +194,7 @@ def _as_json(stack: "Stack", look: Look, last: "LastChange | None") -> "StackSta
         "gpus": gpus.as_json(look.overview.gpus)["gpus"],
         "runs": {run.name: run.as_json() for run in look.overview.runs},
         "servers": {server.name: server.as_json() for server in look.overview.servers},
+        "alerts": {"unknown": look.alerts} if isinstance(look.alerts, str) else [*map(alert_data, look.alerts)],
     }
 
 
@@ -195,10 +212,18 @@ def _lines(look: Look, last: "LastChange | None") -> Iterator["RenderableType"]:
         (("host", "GPUs", "used", "assigned", ""), [*_gpu_lines(look.overview.gpus)]),
         (("run", "state"), runs),
         (("server", "host", "state"), servers),
+        (("alert", "host", "severity", ""), [*_alert_lines(look.alerts)]),
     ):
         if rows:
             yield ""
             yield terminal.table(titles, rows)
+
+
+def _alert_lines(alerts: "tuple[FiringAlert, ...] | str") -> Iterator[tuple[str, ...]]:
+    if isinstance(alerts, str):
+        yield "unknown", "", "", alerts
+    else:
+        yield from ((each.alert, each.host, each.severity, each.text) for each in alerts)
 
 
 def _gpu_lines(report: "GpuReport") -> Iterator[tuple[str, ...]]:

@@ -45,6 +45,11 @@ class FiringAlert:
     receivers: tuple[str, ...]
     """Receivers of its messages."""
 
+    @property
+    def text(self) -> str:
+        """The summary, and whether its messages are held back."""
+        return f"{self.summary}{' (held back)' if self.held_back else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class Silence:

@@ -14,6 +14,7 @@ from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.stack import Stack, declare
 from rackwright.status import overview
+from rackwright.status.alerts import FiringAlert
 from tests.support.json_documents import checked
 from tests.support.recorded_hosts import ALSO, OTHERS, STACK, recorded
 
@@ -97,6 +98,19 @@ def test_the_tables_fit_a_terminal(width: int) -> None:
 
         assert max(map(len, lines)) <= width
         assert lines[0] == "last change: none"
+
+
+def test_alerts_that_fire_are_shown_and_unknown_ones_are_not_none() -> None:
+    fires = FiringAlert("HostNotReached", "gpu-02", "critical", "gpu-02 does not answer", "2026-12-01", True, ("team",))
+    seen = look(STACK)
+
+    assert "HostNotReached  gpu-02  critical  gpu-02 does not answer (held back)" in printed(
+        replace(seen, alerts=(fires,))
+    )
+    assert "unknown" in printed(replace(seen, alerts="gpu-01: Alertmanager: no answer")).splitlines()[-1]
+    assert "alert" not in printed(seen)
+    for alerts in ((fires,), "gpu-01: Alertmanager: no answer"):
+        assert checked("status", status._as_json(STACK, replace(seen, alerts=alerts), None))["alerts"]
 
 
 def test_programs_get_the_same() -> None:
