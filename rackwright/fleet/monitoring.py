@@ -18,7 +18,8 @@ GPUS, GPU_DRIVER, GPU_FILE = "gpu_exporter", "nvidia_driver", "rackwright_gpus.p
 LOOPBACK = "127.0.0.1"
 PROXY_JOB = "proxy"
 """The job of the proxy itself, whose answer shows that its host is reached."""
-NODE_PORT = 9100
+NODE_SOCKET = "/run/rackwright-node-exporter.sock"
+"""Any account of a host can take a port first, and answer in the exporter's place; this name root alone."""
 STORE_EXPORTERS = {"object_store_master": 9324, "object_store_filer": 9326, "object_store_s3": 9327}
 """Ports of the metrics of an object store's parts on the host that serves, by name; each other host has a volume."""
 STORE_VOLUME = {"object_store_volume": 9325}
@@ -54,6 +55,12 @@ def problems(monitoring: Monitoring | None, hosts: Mapping[str, Host], check_sec
         help = hint(monitoring.tier, tiers, "Leave it out, or name one of them")
         yield Problem(f"got {monitoring.tier!r}", expected, help, ("monitoring", "tier"))
     reached = addresses(monitoring, declared)
+    for name in monitoring.addresses:
+        others = [each for each, address in reached.items() if each != name and address == reached.get(name)]
+        if name in declared and others:
+            expected = "each host has an address of its own: metrics of one would pass for those of the other"
+            problem = f"got {reached[name]}, which is the address of {others[0]}"
+            yield Problem(problem, expected, "Correct it", ("monitoring", "addresses", name))
     for name, host in declared.items():
         yield from _host_problems(monitoring, name, host)
         if name not in reached:
@@ -71,10 +78,10 @@ def _host_problems(monitoring: Monitoring, name: str, host: Host) -> Iterator[Pr
     if "base" not in host.roles:
         text = f"got {name} without role base"
         yield Problem(text, "a monitored host has role base", f"Add base: {{}} to the roles of {name}", ("monitoring",))
-    address = host.roles.get(NODE, {}).get("address", LOOPBACK)
-    if address != LOOPBACK:
-        expected = f"with monitoring, exporters listen on {LOOPBACK}, and the proxy of the host serves them by TLS"
-        yield Problem(f"got {address!r}", expected, "Remove it", (*place, NODE, "address"))
+    for key in ("address", "port"):
+        if (value := host.roles.get(NODE, {}).get(key)) is not None:
+            expected = "with monitoring, the exporter has a Unix socket, and the proxy of the host serves it by TLS"
+            yield Problem(f"got {value!r}", expected, "Remove it", (*place, NODE, key))
 
 
 def addresses(monitoring: Monitoring, hosts: Mapping[str, Host]) -> dict[str, str]:
@@ -89,8 +96,7 @@ def addresses(monitoring: Monitoring, hosts: Mapping[str, Host]) -> dict[str, st
 
 def exporters(host: Host) -> dict[str, int | str]:
     """Return the ports on loopback and the Unix sockets of the exporters of *host*, by the names of their jobs."""
-    node = host.roles.get(NODE, {}).get("port", NODE_PORT)
-    found: dict[str, int | str] = {"node": node, "services": SERVICES_SOCKET}
+    found: dict[str, int | str] = {"node": NODE_SOCKET, "services": SERVICES_SOCKET}
     if (store := host.roles.get("object_store")) is not None:
         serves = store.get("gateway", "") in ("", store.get("address"))
         found |= {**STORE_VOLUME, **(STORE_EXPORTERS if serves else {})}
@@ -154,7 +160,8 @@ def _roles_of_host(monitoring: Monitoring, host: Host, address: str) -> dict[str
     written = {DRIVES: DRIVE_FILE, **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {})}
     files = [*dict.fromkeys((*node.get("textfiles", ()), *written.values()))]
     own = {role: host.roles.get(role, {}) for role in (SERVICES, *written)}
-    return {NODE: {**node, "collectors": collectors, "textfiles": files}, PROXY: proxy, **own}
+    node = {**node, "collectors": collectors, "textfiles": files, "socket": NODE_SOCKET}
+    return {NODE: node, PROXY: proxy, **own}
 
 
 def _roles_of_servers(

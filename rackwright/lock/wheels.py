@@ -126,11 +126,12 @@ def _has_ended(process: "subprocess.Popen[Any]") -> bool:
 
 
 def _size(directory: Path) -> int:
-    """Return the size of the files below *directory*, which come and go."""
+    """Return the size of the files below *directory*, which come and go, as directories do."""
     size = 0
-    for path in directory.rglob("*"):
-        with suppress(OSError):
-            size += path.stat().st_size
+    for folder, _, names in os.walk(directory):  # it leaves out a directory that is gone
+        for name in names:
+            with suppress(OSError):
+                size += os.lstat(f"{folder}/{name}").st_size
     return size
 
 

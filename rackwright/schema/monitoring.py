@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from rackwright.schema.base import Count, Many, Schema
-from rackwright.schema.formats import FORMATS
+from rackwright.schema.formats import FORMATS, parse_address
 from rackwright.schema.host import HostName, Name
 from rackwright.schema.problem import Problem, hint, raise_any
 from rackwright.schema.secret import FORMS, SHORTEST, Form, Key, name_of
@@ -17,17 +17,23 @@ KEY_SHORTEST = 32
 """Minimum length of the secret from which all certificates follow."""
 RESERVED = ("heartbeat", "none")
 """Names of receivers that role alertmanager makes by itself."""
+MAIL_ADDRESS = r"[\w.!#$%&'*+/=?^`|~-]+@[\w.-]+"
+"""Alertmanager fills placeholders in braces with labels of alerts, which hosts choose."""
 Severity = Literal["critical", "warning", "info"]
 
 
 def _address(text: str) -> str:
+    expected = "an IP address of the host"
     if FORMATS["address"].problem(text):
-        raise Problem(f"got {text!r}", "an IP address of the host", "Write it like 10.1.0.11")
+        raise Problem(f"got {text!r}", expected, "Write it like 10.1.0.11")
+    address = parse_address(text)
+    if address.is_loopback or address.is_multicast or address.is_unspecified:
+        raise Problem(f"got {text!r}", f"{expected} that the monitoring host reaches", "Write it like 10.1.0.11")
     return text
 
 
 def _mail_address(text: str) -> str:
-    if not re.fullmatch(r"[^@\s,]+@[^@\s,]+", text):
+    if not re.fullmatch(MAIL_ADDRESS, text):
         raise Problem(f"got {text!r}", "an e-mail address", "Write it like operators@example.org")
     return text
 

@@ -87,6 +87,8 @@ def _is_certificate(text: str) -> bool:
         return False
 
 
+WEBHOOK_URL = r"https://[^\s/]\S*|http://(127\.0\.0\.1|\[::1\]|localhost)([:/]\S*)?"
+"""An address whose path may be a password: others on the way do not read it."""
 FORMS = {
     "private_key": Form(
         "a private key in PEM without a passphrase", 100, _is_private_key, "the key of the certificate", "host.key"
@@ -105,9 +107,9 @@ FORMS = {
         "that URL",
     ),
     "url": Form(
-        "an address that begins with http:// or https://",
-        len("http://h"),
-        lambda text: re.fullmatch(r"https?://[^\s/]\S*", text.strip()) is not None,
+        "an address that begins with https://, or with http://127.0.0.1 for a program on the host itself",
+        len("https://h"),
+        lambda text: re.fullmatch(WEBHOOK_URL, text.strip()) is not None,
         "that address",
     ),
 }

@@ -1,5 +1,6 @@
 """The roles that follow from `monitoring`: each exporter has a target, and each host one port."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_each_exporter_of_each_host_is_a_target_at_the_one_port_of_its_host(tmp_
 
 
 def test_a_declared_exporter_and_other_addresses_and_ports_count(tmp_path: Path) -> None:
-    node = {"node_exporter": {"port": 9200, "collectors": {"systemd": False, "processes": True}}}
+    node = {"node_exporter": {"collectors": {"systemd": False, "processes": True}}}
     fleet = load(
         tmp_path,
         {"alpha": host(1), "beta": host(2, roles=node)},
@@ -74,7 +75,8 @@ def test_a_declared_exporter_and_other_addresses_and_ports_count(tmp_path: Path)
 
     beta = fleet.hosts["beta"].roles
     assert beta["node_exporter"]["collectors"] == {"systemd": False, "processes": True}
-    assert beta["metrics_proxy"]["exporters"] == {"node": 9200, "services": "/run/rackwright-service-metrics.sock"}
+    sockets = {"node": "/run/rackwright-node-exporter.sock", "services": "/run/rackwright-service-metrics.sock"}
+    assert (beta["metrics_proxy"]["exporters"], beta["node_exporter"]["socket"]) == (sockets, sockets["node"])
     assert beta["metrics_proxy"]["address"] == "fd00::2"
     prometheus = fleet.hosts["alpha"].roles["prometheus"]
     assert prometheus["scrape_seconds"] == 60
@@ -152,3 +154,28 @@ def fleet():
     with pytest.raises(DeclarationError) as error:
         load_fleet(path, ROLES)
     assert "monitoring.host: got 'alfa'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "problem"),
+    [
+        ({"beta": "127.0.0.1"}, "got '127.0.0.1'; an IP address of the host that the monitoring host reaches"),
+        ({"beta": "::1"}, "got '::1'"),
+        ({"beta": "224.0.0.1"}, "got '224.0.0.1'"),
+        ({"beta": "0.0.0.0"}, "got '0.0.0.0'"),
+        ({"beta": "192.0.2.9", "alpha": "192.0.2.9"}, "got 192.0.2.9, which is the address of"),
+    ],
+)
+def test_an_address_of_another_host_is_refused(addresses: dict[str, str], problem: str, tmp_path: Path) -> None:
+    """Metrics of the host that answers would pass for those of a dead one."""
+    with pytest.raises(DeclarationError, match=re.escape(problem)):
+        load(tmp_path, {"alpha": host(1), "beta": host(2)}, addresses=addresses)
+
+
+@pytest.mark.parametrize(
+    "address", ["{{.CommonLabels.device}}@example.org", "a b@example.org", "a@b@example.org", "@x"]
+)
+def test_a_mail_address_that_alertmanager_would_fill_in_is_refused(address: str, tmp_path: Path) -> None:
+    mail = {"to": address, "sender": "rack@example.org", "server": "mail.example.org:587"}
+    with pytest.raises(DeclarationError, match="an e-mail address"):
+        load(tmp_path, {"alpha": host(1)}, receivers={"team": {"email": mail}})
