@@ -34,7 +34,7 @@ BROKEN = {
         "unit:prometheus.service": "systemctl unmask prometheus.service",
     },
     f"{WORKER}/drive_exporter": {
-        f"present:{DRIVES}": f"systemctl stop rackwright-drive-metrics.timer; rm {DRIVES}",
+        f"file:{DRIVES}": f"systemctl stop rackwright-drive-metrics.timer; rm {DRIVES}",
         "unit:rackwright-drive-metrics.timer": "true",
     },
     f"{WORKER}/service_exporter": {
