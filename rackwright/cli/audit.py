@@ -42,6 +42,7 @@ class Format(StrEnum):
     markdown = "markdown"
     html = "html"
     csv = "csv"
+    prometheus = "prometheus"
 
 
 class Weight(StrEnum):

@@ -124,13 +124,14 @@ def with_roles(fleet: Fleet) -> Fleet:
         for job in several
     ]
     alerts = {name: host.alerts for name, host in monitored.items()}
-    rules = render(jobs, alerts, monitoring.delays, {name: _figures(host) for name, host in monitored.items()})
+    figures = {name: _figures(host) for name, host in monitored.items()}
+    rules = render(jobs, alerts, monitoring.delays, figures, monitoring.audits)
     hosts = {
         name: host.model_copy(
             update={
                 "roles": {
                     **host.roles,
-                    **_roles_of_host(monitoring, host, reached[name]),
+                    **_roles_of_host(monitoring, name, host, reached[name]),
                     **(_roles_of_servers(monitoring, targets, rules) if name == monitoring.host else {}),
                 }
             }
@@ -152,13 +153,15 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _roles_of_host(monitoring: Monitoring, host: Host, address: str) -> dict[str, dict[str, Any]]:
+def _roles_of_host(monitoring: Monitoring, name: str, host: Host, address: str) -> dict[str, dict[str, Any]]:
     node = host.roles.get(NODE, {})
     # a failed unit is an alert
     collectors = {"systemd": True, **node.get("collectors", {})}
     proxy = {"address": address, "port": monitoring.port, "exporters": exporters(host), "key": monitoring.key}
     written = {DRIVES: DRIVE_FILE, **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {})}
-    files = [*dict.fromkeys((*node.get("textfiles", ()), *written.values()))]
+    audits = monitoring.audits if name == monitoring.host else ()
+    of_audits = (f"rackwright_audit_{stack}.prom" for stack in audits)
+    files = [*dict.fromkeys((*node.get("textfiles", ()), *written.values(), *of_audits))]
     own = {role: host.roles.get(role, {}) for role in (SERVICES, *written)}
     node = {**node, "collectors": collectors, "textfiles": files, "socket": NODE_SOCKET}
     return {NODE: node, PROXY: proxy, **own}

@@ -33,6 +33,7 @@ def render(
     alerts: Mapping[str, Alerts],
     delays: Mapping[str, int],
     figures: Mapping[str, Mapping[str, float]],
+    audits: Mapping[str, int],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the rules by topic, as Prometheus has them.
 
@@ -42,10 +43,19 @@ def render(
         delays: Seconds until an alert fires, by its name, instead of those of its rule.
         figures: Figures of a host beside its thresholds, by host and name: its number of GPUs if an exporter reads them
             (`gpus`), and its limits of drives. A rule about a figure leaves out the hosts that do not have it.
+        audits: Hours within which each audit is due, by stack.
     """
     targets = sum(map(len, jobs.values())) + len(("prometheus", "alertmanager"))
     found = {
-        topic: [each for rule in rules for each in _rules(rule, jobs, alerts, delays, figures, targets)]
+        topic: [
+            each
+            for rule in rules
+            for each in (
+                _of_audits(rule, audits, delays)
+                if rule.get("each") == "audit"
+                else _rules(rule, jobs, alerts, delays, figures, targets)
+            )
+        ]
         for topic, rules in topics().items()
     }
     return {topic: rules for topic, rules in found.items() if rules}
@@ -71,17 +81,24 @@ def _rules(
                 groups.setdefault(tuple((name, _number(value)) for name, value in found.items()), []).append(host)
     for values, hosts in groups.items() if "job" in rule else [*groups.items()][:1]:
         fill = {**dict(values), "hosts": "|".join(hosts), "targets": str(targets)}
-        delay = f"{delays[rule['alert']]}s" if rule["alert"] in delays else rule["for"]
-        yield {
-            "alert": rule["alert"],
-            "expr": _fill(rule["expr"], fill),
-            "for": delay,
-            "labels": {"severity": rule["severity"]},
-            "annotations": {
-                "summary": _fill(rule["summary"], fill),
-                "runbook": f"{RUNBOOK}#{rule['alert'].lower()}",
-            },
-        }
+        yield _rule(rule, fill, delays)
+
+
+def _of_audits(rule: Rule, audits: Mapping[str, int], delays: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield *rule* once for each of *audits*."""
+    for stack, hours in audits.items():
+        yield _rule(rule, {"stack": stack, "audit_hours": str(hours)}, delays)
+
+
+def _rule(rule: Rule, fill: Mapping[str, str], delays: Mapping[str, int]) -> dict[str, Any]:
+    """Return *rule* with values in its placeholders, as Prometheus has it."""
+    return {
+        "alert": rule["alert"],
+        "expr": _fill(rule["expr"], fill),
+        "for": f"{delays[rule['alert']]}s" if rule["alert"] in delays else rule["for"],
+        "labels": {"severity": rule["severity"]},
+        "annotations": {"summary": _fill(rule["summary"], fill), "runbook": f"{RUNBOOK}#{rule['alert'].lower()}"},
+    }
 
 
 def _number(value: float) -> str:

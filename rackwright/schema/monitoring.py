@@ -120,6 +120,9 @@ class Monitoring(Schema):
     """Minutes until an unchanged alert is sent again."""
     delays: dict[str, Annotated[int, Field(ge=0, le=7 * 86400)]] = Field(default_factory=dict)
     """Seconds that a condition lasts before its alert fires, by alert; by default those of its rule."""
+    audits: dict[Name, Annotated[int, Field(ge=1, le=744)]] = Field(default_factory=dict)
+    """Hours within which each audit is due, by stack. Its metrics are `rackwright_audit_STACK.prom`, a text file of the
+    monitoring host's `node_exporter`."""
     heartbeat: Key | None = None
     """Secret with a URL that gets a message each minute while monitoring works: `{secret: NAME}`."""
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from rackwright import html_page
 from rackwright.audit import formats
-from rackwright.audit.formats import csv_table, html, junit, markdown, sarif, terminal_report
+from rackwright.audit.formats import csv_table, html, junit, markdown, metrics, sarif, terminal_report
 from rackwright.audit.formats.document import AuditDocument, by_host, mark_known
 from rackwright.audit.formats.finding import Selection, collect
 from rackwright.audit.formats.json_report import as_data
@@ -344,3 +344,27 @@ def test_the_verdict_of_a_page_says_whether_anything_is_known() -> None:
     assert "<strong>Partly unknown</strong>" in formats.render("html", some)
     nothing = replace(some, report=replace(document.report, results=results))
     assert "<strong>Nothing is known</strong>" in formats.render("html", nothing)
+
+
+def test_the_metrics_count_findings_and_name_the_first_ones(document, monkeypatch):
+    text = metrics.render(document)
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    counting = [finding for finding in document.findings if finding.counts]
+
+    assert int(samples[f'rackwright_audit_exit_status{{stack="{STACK.name}"}}']) == document.exit_status == 1
+    for state in {finding.state for finding in counting}:
+        number = sum(finding.state == state for finding in counting)
+        assert samples[f'rackwright_audit_findings{{stack="{STACK.name}",state="{state}"}}'] == str(number)
+    series = [name for name in samples if name.startswith("rackwright_audit_finding{")]
+    assert len(series) == len(counting) and len({*series}) == len(series)
+    assert not CONTROL.search(text.replace("\n", "")) and max(map(len, text.splitlines())) < 700
+    monkeypatch.setattr(metrics, "FINDINGS_MAX", 1)
+    cut = metrics.render(document)
+    assert cut.count("rackwright_audit_finding{") == 1
+    assert f'rackwright_audit_findings_left_out{{stack="{STACK.name}"}} {len(counting) - 1}' in cut
+
+
+def test_findings_with_equal_beginnings_are_one_series(document):
+    long = replace(document.findings[0], path="file:/" + "x" * 200, known=False, allowed="")
+    twice = replace(document, findings=(long, replace(long, path=f"{long.path}y")))
+    assert metrics.render(twice).count("rackwright_audit_finding{") == 1

@@ -18,6 +18,7 @@ FIGURE = {"gpus": 8, "drive_media_errors": 0, "drive_pending_sectors": 0, "drive
 FIGURES = {"gpu-01": FIGURE, "gpu-02": FIGURE}
 JOBS = dict.fromkeys(("gpu-01", "gpu-02"), ("proxy", "node", "services", "etcd"))
 CASES: Mapping[str, Mapping[str, Any]] = yaml.safe_load(Path(__file__).with_name("alert_cases.yaml").read_text())
+WITHOUT_HOST = ("TargetsMissing", "Heartbeat", "AuditDiffers", "AuditUnknown", "AuditMissing")
 FACTORS = (0.9, 1.1)
 """Factors of a changed threshold."""
 Rule = dict[str, Any]
@@ -25,7 +26,7 @@ Rule = dict[str, Any]
 
 def rules(thresholds: Alerts | None = None) -> dict[str, Rule]:
     """Return the rules of a fleet of two hosts, by the alert."""
-    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {}, FIGURES)
+    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {}, FIGURES, {"rack": 26})
     return {rule["alert"]: rule for several in found.values() for rule in several}
 
 
@@ -114,7 +115,9 @@ def test_a_changed_rule_fails_its_test(alert: str, change: str, rule: Rule, tmp_
 
 
 def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
-    found = render(JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7}, {})
+    found = render(
+        JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7}, {}, {}
+    )
     latency = {rule["expr"]: rule for rule in found["drives"] if rule["alert"] == "IoLatencyHigh"}
 
     assert [(re.findall('instance=~"(.*?)"', expr), expr.rpartition(" ")[2]) for expr in latency] == [
@@ -125,20 +128,20 @@ def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
 
 
 def test_a_rule_about_an_exporter_that_no_host_has_is_left_out() -> None:
-    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {}, {})
-    assert found.keys() == {"targets"}
+    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {}, {}, {})
+    assert found.keys() == {"audits", "targets"}
 
 
 def test_a_limit_that_a_host_does_not_have_is_no_rule_about_it() -> None:
     """`health: {wear_percent: any}` of one host leaves the other in the rule."""
-    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {**FIGURES, "gpu-01": {"drive_media_errors": 0}})
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {**FIGURES, "gpu-01": {"drive_media_errors": 0}}, {})
     worn = [rule["expr"] for rule in found["drives"] if rule["alert"] == "DriveWorn"]
 
     assert [re.findall('instance=~"(.*?)"', expr) for expr in worn] == [["gpu-02"]]
 
 
 def test_hosts_with_other_numbers_of_gpus_have_a_rule_of_their_own() -> None:
-    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {"gpu-01": {"gpus": 8}, "gpu-02": {"gpus": 4}})
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {"gpu-01": {"gpus": 8}, "gpu-02": {"gpus": 4}}, {})
     lost = [rule["expr"] for rule in found["gpus"] if rule["alert"] == "GpuLost"]
 
     assert [expr.rpartition(" ")[2] for expr in lost] == ["8", "4"]
@@ -147,4 +150,4 @@ def test_hosts_with_other_numbers_of_gpus_have_a_rule_of_their_own() -> None:
 def test_no_label_of_a_host_widens_a_rule() -> None:
     """Hosts choose device names and mount points; the instance comes from the target."""
     for rule in rules().values():
-        assert "$labels.instance" in rule["annotations"]["summary"] or rule["alert"] in ("TargetsMissing", "Heartbeat")
+        assert "$labels.instance" in rule["annotations"]["summary"] or rule["alert"] in WITHOUT_HOST

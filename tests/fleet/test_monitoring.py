@@ -89,7 +89,10 @@ def test_services_with_metrics_have_an_exporter_each() -> None:
     store = {"object_store_master", "object_store_volume", "object_store_filer", "object_store_s3"}
     assert {"node", "services", "load_balancer", *store} == {*roles["metrics_proxy"]["exporters"]}
     assert roles["prometheus"]["data"] == {"tier": "warm"}
-    assert roles["node_exporter"]["textfiles"] == ["rackwright_drives.prom", "rackwright_gpus.prom"]
+    assert roles["node_exporter"]["textfiles"] == [
+        "rackwright_drives.prom", "rackwright_gpus.prom", "rackwright_audit_hospital.prom",
+        "rackwright_audit_hospital-models.prom",
+    ]  # fmt: skip
     assert {"drive_exporter", "gpu_exporter", "service_exporter"} <= roles.keys()
 
 

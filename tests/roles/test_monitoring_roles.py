@@ -91,7 +91,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     jobs = ("proxy", "node", "gone", "services")
     services = str(directory / "services.sock")
     (directory / "program").write_text(service_metrics_program())
-    rules = render({"gpu-01": jobs}, {"gpu-01": Alerts()}, dict.fromkeys(alert_names(), 0), {})
+    rules = render({"gpu-01": jobs}, {"gpu-01": Alerts()}, dict.fromkeys(alert_names(), 0), FIGURES, {"rack": 1})
     targets = [
         {"job": job, "instance": "gpu-01", "address": f"127.0.0.1:{found.proxy}", "path": f"/{job}"} for job in jobs
     ]

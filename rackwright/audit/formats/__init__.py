@@ -7,7 +7,14 @@ from rackwright.audit.formats.document import AuditDocument, format_counts
 from rackwright.terminal import JSON_VERSION, console
 
 __all__ = ["format_counts", "render"]
-MODULES = {"junit": "junit", "sarif": "sarif", "markdown": "markdown", "html": "html", "csv": "csv_table"}
+MODULES = {
+    "junit": "junit",
+    "sarif": "sarif",
+    "markdown": "markdown",
+    "html": "html",
+    "csv": "csv_table",
+    "prometheus": "metrics",
+}
 """Modules of the formats; only the chosen one is imported."""
 
 
