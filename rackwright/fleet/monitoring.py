@@ -125,7 +125,7 @@ def with_roles(fleet: Fleet) -> Fleet:
     ]
     alerts = {name: host.alerts for name, host in monitored.items()}
     figures = {name: _figures(host) for name, host in monitored.items()}
-    rules = render(jobs, alerts, monitoring.delays, figures, monitoring.audits)
+    rules = render(jobs, alerts, monitoring.delays, figures, monitoring.audits, monitoring.host)
     hosts = {
         name: host.model_copy(
             update={

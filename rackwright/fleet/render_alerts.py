@@ -34,6 +34,7 @@ def render(
     delays: Mapping[str, int],
     figures: Mapping[str, Mapping[str, float]],
     audits: Mapping[str, int],
+    monitor: str,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the rules by topic, as Prometheus has them.
 
@@ -44,6 +45,7 @@ def render(
         figures: Figures of a host beside its thresholds, by host and name: its number of GPUs if an exporter reads them
             (`gpus`), and its limits of drives. A rule about a figure leaves out the hosts that do not have it.
         audits: Hours within which each audit is due, by stack.
+        monitor: The monitoring host, whose exporter has the metrics of audits.
     """
     targets = sum(map(len, jobs.values())) + len(("prometheus", "alertmanager"))
     found = {
@@ -51,7 +53,7 @@ def render(
             each
             for rule in rules
             for each in (
-                _of_audits(rule, audits, delays)
+                _of_audits(rule, audits, monitor, delays)
                 if rule.get("each") == "audit"
                 else _rules(rule, jobs, alerts, delays, figures, targets)
             )
@@ -84,10 +86,12 @@ def _rules(
         yield _rule(rule, fill, delays)
 
 
-def _of_audits(rule: Rule, audits: Mapping[str, int], delays: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _of_audits(
+    rule: Rule, audits: Mapping[str, int], monitor: str, delays: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
     """Yield *rule* once for each of *audits*."""
     for stack, hours in audits.items():
-        yield _rule(rule, {"stack": stack, "audit_hours": str(hours)}, delays)
+        yield _rule(rule, {"stack": stack, "audit_hours": str(hours), "monitor": monitor}, delays)
 
 
 def _rule(rule: Rule, fill: Mapping[str, str], delays: Mapping[str, int]) -> dict[str, Any]:

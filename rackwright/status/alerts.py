@@ -141,7 +141,7 @@ def send_test(hosts: Hosts, stack: Stack, severity: Severity) -> tuple[str, ...]
     now = datetime.now(UTC)
     monitored = _host(stack)
     labels = {"alertname": TEST, "severity": severity, "instance": monitored, "sent": now.isoformat()}
-    summary = f"Test of receivers, sent by `rackwright alert test {stack.name}`. Nothing is wrong"
+    summary = f"Test of receivers, sent by {command('rackwright alert test {}', stack.name)}. Nothing is wrong"
     ends = (now + timedelta(minutes=TEST_MINUTES)).isoformat()
     body = [{"labels": labels, "annotations": {"summary": summary}, "startsAt": now.isoformat(), "endsAt": ends}]
     _ask(hosts, stack, "POST", "/api/v2/alerts", body)

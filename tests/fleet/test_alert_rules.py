@@ -1,5 +1,6 @@
 """The alert rules of a fleet, as promtool judges them: each fires when it should, and not otherwise."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ Rule = dict[str, Any]
 
 def rules(thresholds: Alerts | None = None) -> dict[str, Rule]:
     """Return the rules of a fleet of two hosts, by the alert."""
-    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {}, FIGURES, {"rack": 26})
+    found = render(JOBS, dict.fromkeys(JOBS, thresholds or Alerts()), {}, FIGURES, {"rack": 26}, "gpu-01")
     return {rule["alert"]: rule for several in found.values() for rule in several}
 
 
@@ -114,9 +115,64 @@ def test_a_changed_rule_fails_its_test(alert: str, change: str, rule: Rule, tmp_
     assert failed, f"{alert} with {change} passes"
 
 
+HOSTILE = ("", 'x="1"', 'x="2"', 'state="odd"', 'state="other"', 'device="", x="3"')
+"""Labels that a host adds to copies of series: no label that it chooses is `severity`, which the server drops."""
+
+
+def with_copies(series: Mapping[str, str], host: str) -> dict[str, str]:
+    """Return *series* and copies of *host* with other labels and values, as its root can write them."""
+    found = dict(series)
+    for name in series:
+        metric, _, labels = name.rstrip("}").partition("{")
+        own = [each for each in re.findall(r'\w+="[^"]*"', labels) if not each.startswith("instance=")]
+        if metric not in OF_SERVER:
+            for more in HOSTILE:
+                kept = [each for each in own if each.partition("=")[0] not in more]
+                labels_of_copy = [f'instance="{host}"', *kept, *([more] if more else [])]
+                found[f"{metric}{{{','.join(labels_of_copy)}}}"] = "1 0 9 -1e300 NaN 1e300x1600"
+    return found
+
+
+OF_SERVER = ("up", "ALERTS", "prometheus_rule_evaluation_failures_total", "alertmanager_notifications_failed_total")
+"""Series about the servers and targets themselves, which the server takes from no host."""
+
+
+@pytest.mark.parametrize("host", ["gpu-02", "hostile-01"])
+def test_no_series_of_one_host_silences_an_alert_of_another(host: str, tmp_path: Path) -> None:
+    declared = rules()
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "tests", "rules": [*declared.values()]}]}))
+    tests = []
+    for alert, rule in declared.items():
+        case = CASES[alert]
+        labels = {"alertname": alert, "alertstate": "firing", **case["labels"]}
+        selected = ",".join(f"{name}={promql_text(value)}" for name, value in labels.items())
+        tests.append({
+            "name": alert,
+            "interval": "1m",
+            "input_series": [
+                {"series": name, "values": values} for name, values in with_copies(case["firing"], host).items()
+            ],
+            "promql_expr_test": [{
+                "expr": f"max(ALERTS{{{selected}}})",
+                "eval_time": f"{case['begins'] + minutes(rule['for'])}m",
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }],
+        })  # fmt: skip
+    content = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(content))
+    argv = [str(debian_program("promtool", "prometheus")), "test", "rules", "tests.yml"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def promql_text(value: object) -> str:
+    """Return *value* as a text of PromQL."""
+    return json.dumps(str(value))
+
+
 def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
     found = render(
-        JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7}, {}, {}
+        JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7}, {}, {}, "gpu-01"
     )
     latency = {rule["expr"]: rule for rule in found["drives"] if rule["alert"] == "IoLatencyHigh"}
 
@@ -128,20 +184,22 @@ def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
 
 
 def test_a_rule_about_an_exporter_that_no_host_has_is_left_out() -> None:
-    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {}, {}, {})
-    assert found.keys() == {"audits", "targets"}
+    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {}, {}, {}, "gpu-01")
+    assert found.keys() == {"targets"}
 
 
 def test_a_limit_that_a_host_does_not_have_is_no_rule_about_it() -> None:
     """`health: {wear_percent: any}` of one host leaves the other in the rule."""
-    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {**FIGURES, "gpu-01": {"drive_media_errors": 0}}, {})
+    figures = {**FIGURES, "gpu-01": {"drive_media_errors": 0}}
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, figures, {}, "gpu-01")
     worn = [rule["expr"] for rule in found["drives"] if rule["alert"] == "DriveWorn"]
 
     assert [re.findall('instance=~"(.*?)"', expr) for expr in worn] == [["gpu-02"]]
 
 
 def test_hosts_with_other_numbers_of_gpus_have_a_rule_of_their_own() -> None:
-    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, {"gpu-01": {"gpus": 8}, "gpu-02": {"gpus": 4}}, {})
+    figures = {"gpu-01": {"gpus": 8}, "gpu-02": {"gpus": 4}}
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, figures, {}, "gpu-01")
     lost = [rule["expr"] for rule in found["gpus"] if rule["alert"] == "GpuLost"]
 
     assert [expr.rpartition(" ")[2] for expr in lost] == ["8", "4"]

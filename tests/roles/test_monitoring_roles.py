@@ -1,6 +1,7 @@
 """The roles metrics_proxy, prometheus and alertmanager: what they refuse, and what their programs answer to whom."""
 
 import json
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -37,6 +38,8 @@ from tests.support.monitoring import (
 )
 from tests.support.our_roles import REPOSITORY, ROLES
 
+FIGURES = {"gpu-01": {"drive_media_errors": 0, "drive_pending_sectors": 0, "drive_wear_percent": 90}}
+HOSTILE = "hostile-01"
 OPERATORS = {"name": "operators", "url": {"secret": "alerts_url"}}
 MAIL = {"to": "ops@example.org", "from": "rack@example.org", "server": "mail.example.org:587"}
 
@@ -83,6 +86,21 @@ class Monitored:
         return result
 
 
+def hostile_answer() -> str:
+    """Return an answer of HTTP with each series of the rules twice or more, by labels and names that rules use."""
+    text = " ".join(rule["expr"] for rules in topics().values() for rule in rules)
+    names = sorted(
+        {*re.findall(r"\b([a-zA-Z_:]\w{3,})(?=[{\[ )])", text)} | {"up", "ALERTS", "prometheus_rule_group_rules"}
+    )
+    labels = [
+        *('severity="a"', 'severity="b"', 'alertname="HostNotReached"', 'alertstate="firing"', 'job="proxy"'),
+        *('state="active",device="md0"', 'state="failed",device="md0"', 'instance="gpu-01"', 'state="recovering"'),
+    ]
+    lines = [f"{name}{{{each}}} {number}" for name in names for number, each in enumerate(labels)]
+    body = "\n".join([*lines, ""])
+    return f"HTTP/1.0 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+
+
 @pytest.fixture(scope="module")
 def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     directory = tmp_path_factory.mktemp("monitoring")
@@ -91,13 +109,20 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     jobs = ("proxy", "node", "gone", "services")
     services = str(directory / "services.sock")
     (directory / "program").write_text(service_metrics_program())
-    rules = render({"gpu-01": jobs}, {"gpu-01": Alerts()}, dict.fromkeys(alert_names(), 0), FIGURES, {"rack": 1})
+    rules = render(
+        {"gpu-01": jobs}, {"gpu-01": Alerts()}, dict.fromkeys(alert_names(), 0), FIGURES, {"rack": 1}, "gpu-01"
+    )
     targets = [
         {"job": job, "instance": "gpu-01", "address": f"127.0.0.1:{found.proxy}", "path": f"/{job}"} for job in jobs
     ]
+    targets.append(
+        {"job": "node", "instance": HOSTILE, "address": f"127.0.0.1:{found.proxy}", "path": f"/{HOSTILE[:7]}"}
+    )
     address = f"http://127.0.0.1:{webhook.server_port}"
     secrets = {**SECRETS, "alerts_url": f"{address}/alerts", "heartbeat_url": f"{address}/heartbeat"}
-    exporters = {"node": found.exporter, "gone": 1, "services": services}
+    hostile = str(directory / "hostile.sock")
+    (directory / "hostile.prom").write_text(hostile_answer())
+    exporters = {"node": found.exporter, "gone": 1, "services": services, HOSTILE[:7]: hostile}
     write(directory, files("metrics_proxy", secrets, port=found.proxy, exporters=exporters))
     write(
         directory,
@@ -123,6 +148,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     with ExitStack() as stack:
         exporter = ("prometheus-node-exporter", "prometheus-node-exporter")
         stack.enter_context(activated(services, "/usr/bin/python3", "-I", "-S", str(directory / "program")))
+        stack.enter_context(activated(hostile, "cat", str(directory / "hostile.prom")))
         stack.enter_context(running(*exporter, f"--web.listen-address=127.0.0.1:{found.exporter}"))
         # its workers have an account of their own otherwise, which does not reach this directory
         config = str(directory / "etc/rackwright/metrics_proxy/nginx.conf")
@@ -143,8 +169,8 @@ def test_metrics_come_through_the_proxy_with_the_labels_of_the_fleet(monitored: 
     [load] = monitored.query("node_load1")
 
     assert {"instance": "gpu-01", "job": "node"}.items() <= load["metric"].items()
-    eventually(lambda: len(monitored.query("up")) == 6, "all targets were read once")
-    up = {each["metric"]["job"]: each["value"][1] for each in monitored.query("up")}
+    eventually(lambda: len(monitored.query("up")) == 7, "all targets were read once")
+    up = {each["metric"]["job"]: each["value"][1] for each in monitored.query('up{instance="gpu-01"}')}
     assert up == {"proxy": "1", "node": "1", "services": "1", "gone": "0", "prometheus": "1", "alertmanager": "1"}
 
 
@@ -156,6 +182,17 @@ def test_prometheus_judges_every_rule(monitored: Monitored):
     eventually(lambda: {*health().values()} == {"ok"}, "each rule was judged")
     others = {rule["alert"] for rules in topics().values() for rule in rules if rule.get("job") in ("gpu", "etcd")}
     assert {*alert_names()} - health().keys() == others, "the host has neither GPUs nor etcd"
+
+
+def test_no_series_of_a_host_is_about_targets_or_another_host(monitored: Monitored):
+    hostile = f'instance="{HOSTILE}"'
+    eventually(lambda: monitored.query(f"node_md_disks{{{hostile}}}"), "a metric of the hostile host")
+
+    assert [each["metric"]["job"] for each in monitored.query(f"up{{{hostile}}}")] == ["node"]
+    assert not monitored.query(f'{{__name__=~"prometheus_.*",{hostile}}}')
+    assert not monitored.query('{severity!="",__name__!~"ALERTS.*"}')
+    ours = monitored.query('{exported_instance!=""}')
+    assert {each["metric"]["instance"] for each in ours} == {HOSTILE}
 
 
 def test_the_alert_of_a_stopped_exporter_and_the_heartbeat_reach_their_receivers(monitored: Monitored):

@@ -29,7 +29,7 @@ def spec(**variables: Any) -> RoleSpec:
 
 def started(**variables: Any) -> str:
     """Return the arguments that the exporter is started with."""
-    [unit] = promises(spec(**variables), REPOSITORY).files
+    [unit] = [file for file in promises(spec(**variables), REPOSITORY).files if file.file.endswith(".service")]
     [line] = [line for line in str(unit.content).splitlines() if line.startswith("ExecStart=")]
     return line.partition(" ")[2]
 
@@ -43,6 +43,7 @@ TEXTFILES = "--collector.textfile.directory=/var/lib/prometheus/node-exporter"
         ({}, "--web.listen-address=127.0.0.1:9100"),
         ({"address": "10.0.0.1", "port": 9200}, "--web.listen-address=10.0.0.1:9200"),
         ({"address": "fd00::1"}, "--web.listen-address=[fd00::1]:9100"),
+        ({"socket": "/run/rackwright-node-exporter.sock"}, "--web.systemd-socket"),
         (
             {"collectors": {"wifi": False, "processes": True}},
             "--web.listen-address=127.0.0.1:9100 --collector.processes --no-collector.wifi",
@@ -58,6 +59,8 @@ def test_it_serves_at_its_port_and_measures_as_asked(variables, wanted):
     ("variables", "wanted"),
     [
         ({"port": 80}, "port: got 80; without root, a port is 1024 to 65535"),
+        ({"socket": "/tmp/x.sock"}, 'socket: got "/tmp/x.sock"; a Unix socket is directly below /run'),
+        ({"socket": "/run/x/y.sock"}, 'socket: got "/run/x/y.sock"; a Unix socket is directly below /run'),
         ({"collectors": {"wifi": "no"}}, 'collectors: got wifi: "no"; a collector is one'),
         ({"textfiles": ["../x.prom"]}, 'textfiles: got "../x.prom"; the exporter reads files'),
         ({"textfiles": ["smart"]}, 'textfiles: got "smart"; the exporter reads files'),
@@ -95,3 +98,18 @@ def test_a_file_of_metrics_that_no_role_declares_is_a_difference(tmp_path):
     (place / "odd.prom").unlink()
     place.chmod(0o777)
     assert differing() == {"mode"}
+
+
+def test_with_a_socket_root_alone_can_be_the_exporter():
+    """
+    Any account may take a free port of loopback, and the proxy served its answers as the metrics of the host.
+    """
+    made = promises(spec(socket="/run/rackwright-node-exporter.sock"), REPOSITORY)
+    [text] = [str(file.content) for file in made.files if file.file.endswith(".socket")]
+
+    assert {"ListenStream=/run/rackwright-node-exporter.sock", "SocketUser=root", "SocketMode=0660"} <= {
+        *text.splitlines()
+    }
+    things = {entry.thing for entry in made.entries}
+    assert "unit:rackwright-node-exporter.socket" in things and not any(each.startswith("socket:") for each in things)
+    assert "unit:rackwright-node-exporter.socket" not in {each.thing for each in promises(spec(), REPOSITORY).entries}

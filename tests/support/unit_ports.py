@@ -25,10 +25,7 @@ PORTS: Mapping[str, tuple[str, str]] = {
     f"mlflow/{UNITS}/mlflow.service.j2": (OWN, "MLflow: listen_address and port"),
     f"model_server/{UNITS}/server.service.j2": (TABLE, "port of the server; a table if it runs vLLM"),
     f"model_server/{UNITS}/watch.service.j2": (CLIENT, "asks the server on its Unix socket"),
-    f"node_exporter/{UNITS}/rackwright-node-exporter.service.j2": (
-        OWN,
-        "listen_address and port, with TLS and a password",
-    ),
+    f"node_exporter/{UNITS}/rackwright-node-exporter.service.j2": (OWN, "address and port, or a Unix socket of root's"),
     f"nvidia_driver/{UNITS}/rackwright-gpus.service.j2": (NONE, "sets GPUs"),
     f"object_store/{UNITS}/object-store-filer.service.j2": (OWN, "address of the role; certificates of both sides"),
     f"object_store/{UNITS}/object-store-master.service.j2": (OWN, "address of the role; certificates of both sides"),
