@@ -82,8 +82,9 @@ wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the
 	@$(BIN)/python -m tests.wheel_requirements requirements/core.txt >dist/requirements.txt
 	@$(BIN)/python -m tests.wheel_requirements requirements/s3.txt >dist/requirements-s3.txt
 	@$(BIN)/python -m tests.wheel_requirements requirements/masking.txt >dist/requirements-masking.txt
+	@$(BIN)/python -m tests.wheel_requirements requirements/dashboards.txt >dist/requirements-dashboards.txt
 	@cd dist && wheel=$$(echo *.whl) && version=$${wheel#*-} && \
-		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)" | tee -a requirements-s3.txt requirements-masking.txt >>requirements.txt
+		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)" | tee -a requirements-s3.txt requirements-masking.txt requirements-dashboards.txt >>requirements.txt
 	@# pip and pipx take no hashes in constraints
 	@grep -ohE '^[^ #]+==[^ ]+' dist/requirements*.txt | grep -v '^rackwright==' | sort -u >dist/constraints.txt
 
@@ -172,7 +173,7 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 			--build-deps-for editable $$only --output-file requirements/$$extra.txt pyproject.toml; \
 	done
 	@$(BIN)/pip install --quiet uv
-	@for extra in s3 masking; do \
+	@for extra in s3 masking dashboards; do \
 		UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
 			--no-emit-index-url --no-emit-find-links --extra $$extra --constraint requirements/core.txt \
 			--output-file requirements/$$extra.txt pyproject.toml || exit 1; \

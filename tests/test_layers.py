@@ -140,6 +140,8 @@ MAY_IMPORT = {
     ),
     "rackwright.status": (
         "errors",
+        "files",
+        "foreign",
         "progress",
         "schema",
         "facts",

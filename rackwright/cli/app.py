@@ -16,6 +16,7 @@ from rackwright.cli import (
     backup,
     cluster,
     compare,
+    dashboards,
     discover,
     drive,
     explain,
@@ -73,6 +74,7 @@ app.add_typer(adopt.app)
 app.add_typer(audit.app)
 app.add_typer(backup.app)
 app.add_typer(compare.app)
+app.add_typer(dashboards.app)
 app.add_typer(discover.app)
 app.add_typer(explain.app)
 app.add_typer(init.app)

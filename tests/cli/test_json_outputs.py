@@ -22,6 +22,7 @@ from tests.support.json_documents import check
 WITHOUT = {
     "cluster exec": "it prints what its command prints",
     "destroy": "it changes hosts, and shows what it is going to do to a person",
+    "dashboards": "it writes files, and prints their paths",
     "drive replace": "it edits the fleet's file, and prints nothing",
     "enrol": "it shows a secret once, to a person",
     "env": "it prints lines for a shell",

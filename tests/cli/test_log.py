@@ -54,6 +54,7 @@ WITHOUT_ENTRIES = {
     "digests": "prints keyed digests",
     "alert list": "reads Alertmanager",
     "alert test": "sends a message that changes nothing",
+    "dashboards": "writes files on this computer",
     "discover": "reads hosts, and writes lines for a fleet",
     "doctor": "reads this computer",
     "drive certificate": "verifies a file",
