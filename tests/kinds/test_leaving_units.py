@@ -95,3 +95,18 @@ def test_a_file_that_leaves_is_in_a_directory_of_the_suite() -> None:
         for entry in ROLES[role].claims:
             if entry.get("leaves") and "present" in entry:
                 assert entry["present"].startswith(f"/etc/rackwright/{role}/"), "another program's file stays"
+
+
+def test_a_template_of_units_is_removed_and_not_stopped() -> None:
+    promised = promises(spec("service_exporter"), REPOSITORY)
+    owner = {
+        "id": "alpha/service_exporter",
+        "fleet": "lab",
+        "phase": "ready",
+        "wrote": [f.file for f in promised.files],
+    }
+    plan = KIND.removal(spec("service_exporter"), facts({}, **{"role-service_exporter": owner}), REPOSITORY, True)
+    stop, restore = (step for step in plan.steps if isinstance(step, Command) and step.argv[0] == "sh")
+
+    assert stop.text == "stop and disable rackwright-service-metrics.socket"
+    assert "/etc/systemd/system/rackwright-service-metrics@.service" in restore.argv

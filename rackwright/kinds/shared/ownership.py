@@ -66,9 +66,12 @@ def restore(name: str, paths: tuple[str, ...]) -> Command:
 
 
 def written_units(paths: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the units of systemd whose files are among *paths*."""
+    """Return the names of the units of systemd whose files are among *paths*.
+
+    A template, `NAME@.service`, is left out: systemd stops no template, and a socket ends with its instances.
+    """
     found = (path.rpartition("/") for path in paths)
-    return tuple(name for folder, _, name in found if folder == UNITS)
+    return tuple(name for folder, _, name in found if folder == UNITS and "@." not in name)
 
 
 def stop_units(name: str, units: Sequence[str]) -> Command:
