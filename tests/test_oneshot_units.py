@@ -17,6 +17,10 @@ EFFECTS = {
     "rackwright-gpus.service": ("gpu:", "the settings of the GPUs"),
     "mlflow-accounts.service": ("accounts:", "the accounts of the server's database"),
     "rackwright-gpu-metrics.service": ("file:/var/lib/prometheus/node-exporter/rackwright_gpus.prom", "the metrics"),
+    "rackwright-drive-metrics.service": (
+        "file:/var/lib/prometheus/node-exporter/rackwright_drives.prom",
+        "the metrics",
+    ),
     "rackwright-cdi.service": ("file:/usr/local/sbin/rackwright-cdi", "on hosts with NVIDIA's GPUs cdi:nvidia.com/gpu"),
 }
 """The claim about the effect of each oneshot unit that is claimed itself, by the beginning of its name."""
