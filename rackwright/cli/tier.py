@@ -61,6 +61,7 @@ def plan_(
     opened = open_bucket(loaded, _require_bucket(bucket))
     with _directory(loaded, directory) as source:
         planned = archive.plan(opened, name or _name(directory), source)
+    note_listing(loaded, opened.name)
     _show_plan(opened, planned, as_json)
 
 
@@ -94,6 +95,7 @@ def move(
     opened = open_bucket(loaded, _require_bucket(bucket))
     with _directory(loaded, directory) as source:
         planned = archive.plan(opened, name or _name(directory), source)
+        note_listing(loaded, opened.name)
         if not keep:
             require_durable(loaded, opened.name)
         if not as_json:
@@ -286,6 +288,14 @@ def _directory(stack: "Stack", text: str) -> Iterator["Directory"]:
         raise DeclarationError(Diagnostic(f"{host}:DIR", problem, "an absolute path on the host", help))
     with project.connect_hosts(stack) as hosts:
         yield HostDirectory(host, path.rstrip("/") or "/", lambda: hosts.connection(host))
+
+
+def note_listing(stack: "Stack", bucket: str) -> None:
+    """Print a notice if programs that compare listings delete objects of the bucket's store."""
+    store = stack.fleet.buckets[bucket].store
+    if stack.fleet.object_stores[store].order == "by_folder":
+        text = "lists keys by folder, not by byte: `aws s3 sync --delete` deletes objects that both sides have"
+        project.notify(f"the store {store} {text}")
 
 
 def require_durable(stack: "Stack", bucket: str) -> None:

@@ -5,7 +5,7 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from rackwright import scratch
 from rackwright.core.contract import Call
@@ -23,6 +23,8 @@ from rackwright.stack.buckets import store_users
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
 ATTEMPTS = 3
+FIRST_SECONDS, FIRST_ATTEMPTS = 15, 2
+"""The same for the first request of a reading, which finds out whether the store answers at all."""
 MODULE = "boto3"
 INSTALL = command("{} -m pip install {}", sys.executable, MODULE)
 """The command that installs the library where this program runs. An extra of this package would name rackwright, which
@@ -99,6 +101,7 @@ class S3Client:
         self._certificates = _authority(store.ca)
         make = session(store.region, url, self._certificates, proxy)
         self.signed = make(store.credentials.access_key, secret_key)
+        self._first = make(store.credentials.access_key, secret_key, first=True)
         self._unsigned = make(None, None)
         self._access, self._of_minio = access or Access(), store.policy_users == "minio"
         self._users = {
@@ -111,6 +114,7 @@ class S3Client:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
+            self._first.list_buckets()
             raw = s3_facts.read(self.signed, self._unsigned, self.signing_key)
             self._read_rights(raw["s3"]["buckets"])
             return Facts(raw)
@@ -146,12 +150,17 @@ class S3Client:
             raise EndpointUnreachable(s3_facts.diagnose(self._where, self._url, error)) from error
 
 
-def session(
-    region: str, url: str, certificates: str | bool, proxy: str | None = None
-) -> Callable[[str | None, str | None], Any]:
+class MakeClient(Protocol):
+    """A function that returns a client of a store."""
+
+    def __call__(self, access_key: str | None, secret_key: str | None, first: bool = False) -> Any: ...
+
+
+def session(region: str, url: str, certificates: str | bool, proxy: str | None = None) -> "MakeClient":
     """Return a function of an access key and a secret key that returns a client; without keys, an anonymous one.
 
-    The operator's own files and variables for other clouds have no effect.
+    A client for the first request waits less for an answer. The operator's own files and variables for other clouds
+    have no effect.
     """
     try:
         import botocore.session
@@ -161,14 +170,14 @@ def session(
         problem = f"{MODULE} is not installed on this computer, and object stores need it"
         raise SetupError(Diagnostic("object_stores", problem, help=f"Run {INSTALL}")) from None
 
-    def make(access_key: str | None, secret_key: str | None) -> Any:
+    def make(access_key: str | None, secret_key: str | None, first: bool = False) -> Any:
         own = botocore.session.Session()
         own.set_config_variable("config_file", os.devnull)
         own.set_config_variable("credentials_file", os.devnull)
         config = Config(
             connect_timeout=CONNECT_SECONDS,
-            read_timeout=ANSWER_SECONDS,
-            retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+            read_timeout=FIRST_SECONDS if first else ANSWER_SECONDS,
+            retries={"total_max_attempts": FIRST_ATTEMPTS if first else ATTEMPTS, "mode": "standard"},
             s3={"addressing_style": "path"},
             max_pool_connections=s3_facts.AT_ONCE,
             proxies={"http": proxy, "https": proxy} if proxy else None,

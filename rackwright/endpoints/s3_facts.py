@@ -189,6 +189,7 @@ def _bucket(signed: Any, unsigned: Any, key: str, name: str) -> dict[str, Any]:
         "grants": _convert(_setting(signed, "get_bucket_acl", name), _grants),
         "ownership": _convert(_setting(signed, "get_bucket_ownership_controls", name), _ownership),
         "anonymous": _anonymous(lambda: unsigned.list_objects_v2(Bucket=name, MaxKeys=1)),
+        "listing": _listing(signed, name),
         "empty": _is_empty(signed, name),
         "restore_test": _restore_test(signed, key, name),
     }
@@ -319,6 +320,27 @@ def _others(grants: Any, owner: Any) -> Iterator[str]:
         group, id = grantee.get("URI") or grantee.get("EmailAddress"), grantee.get("ID") or ""
         if group or id != owner:
             yield f"{(group or id or '?').rpartition('/')[2]} {grant['Permission']}"
+
+
+def _listing(client: Any, bucket: str) -> Any:
+    """Return the order of keys in the first page of a listing: by_byte, by_folder, or not_shown by its keys."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        page = client.list_objects_v2(Bucket=bucket)
+    except ClientError as error:
+        return _unknown_value(format_error(error))
+    except BotoCoreError as error:
+        return _unknown_value(str(error))
+    return _order([str(each["Key"]) for each in page.get("Contents", ())])
+
+
+def _order(keys: Sequence[str]) -> str:
+    by_byte = sorted(keys, key=lambda key: key.encode())
+    by_folder = sorted(keys, key=lambda key: [part.encode() for part in key.split("/")])
+    if [*keys] != by_byte:
+        return "by_folder"  # or another order, with the same consequence
+    return "by_byte" if by_byte != by_folder else "not_shown"
 
 
 def _is_empty(client: Any, bucket: str) -> Any:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from rackwright.facts.view import Fact, View, mapping, optional, optional_mapping, optional_number, texts
+from rackwright.schema.object_store import BY_FOLDER
 
 
 def days_or_text(value: Any) -> int | str | None:
@@ -23,6 +24,7 @@ class BucketFacts(View):
     ownership = Fact(str, "Owner of new objects, such as BucketOwnerEnforced; none without such a setting.")
     cors = Fact(texts, "Rules for pages of other sites in browsers, such as `GET from *`, sorted.")
     anonymous = Fact(str, "The answer to a listing without credentials: refused or allowed.")
+    listing = Fact(str, "Order of keys in the first page of a listing: by_byte, by_folder, or not_shown by its keys.")
     empty = Fact(bool, "Whether the bucket has no version of an object, no delete marker and no unfinished upload.")
     tags = Fact(mapping, "Values by key.")
     retention_mode = Fact(optional, "Mode of the default retention, governance or compliance; None without one.")
@@ -50,6 +52,14 @@ class S3Facts(View):
     server = Fact(str, "Name and version of the server in its own words; empty if it does not tell.")
     clock_skew_seconds = Fact(int, "The server's clock minus this computer's.")
     anonymous = Fact(str, "The answer to a listing of buckets without credentials: refused or allowed.")
+
+    @property
+    def listing(self) -> str:
+        """The order of keys in listings: by_byte, by_folder, or not_shown by any bucket. Raises UnknownFact."""
+        if self.server.startswith(BY_FOLDER):
+            return "by_folder"
+        found = {bucket.listing for name in self.buckets if (bucket := self.bucket(name)) is not None}
+        return next((order for order in ("by_folder", "by_byte") if order in found), "not_shown")
 
     def feature(self, name: str) -> bool:
         """Return whether the server knows the feature *name*, or raise UnknownFact."""

@@ -39,6 +39,10 @@ by itself."""
 PolicyUsers = Literal["arn", "access_key", "minio"]
 """Forms of users in policies. Amazon's is the name of a resource; some servers know the access key alone. MinIO has no
 users in policies of buckets, and attaches policies to users."""
+ListingOrder = Literal["by_byte", "by_folder"]
+"""Orders of keys in listings. S3 has the bytes of keys. SeaweedFS lists `x/a` before `x-1`, folder by folder."""
+BY_FOLDER = "SeaweedFS"
+"""Start of the name of the server that lists by folder."""
 Right = Literal["read", "read_current", "write"]
 """Rights on a bucket. Only `read` covers earlier versions, and `write` covers no deletion."""
 ALLOWED: Mapping[Right, tuple[str, ...]] = {
@@ -146,6 +150,14 @@ class ObjectStore(Schema):
     """Hosts of this fleet whose role `object_store` is this store; its buckets come after them."""
     encryption_key: bool = False
     """Whether the server has a key for encryption at rest. SeaweedFS without one fails all encrypted writes."""
+    listing: ListingOrder = "by_byte"
+    """Order of keys in the store's listings. Programs that compare two listings, such as `aws s3 sync --delete`, delete
+    objects on a store `by_folder`. A store with `hosts` is one, and needs no line here."""
+
+    @property
+    def order(self) -> ListingOrder:
+        """The order of keys in listings."""
+        return "by_folder" if self.hosts else self.listing
 
     @property
     def secrets(self) -> Iterator[tuple[Keys, str]]:

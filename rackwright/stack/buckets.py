@@ -57,6 +57,7 @@ def buckets(stack: Stack) -> Iterator[DeclaredResource]:
             region=store.region,
             account=store.account,
             policy_users=store.policy_users,
+            listing=store.order,
             users=tuple(sorted(store_users(fleet, bucket.store))),
             encryption_key=store.encryption_key,
         )

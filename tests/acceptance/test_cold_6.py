@@ -81,6 +81,7 @@ def _fleet(make: str, lacked: set[str]) -> str:
     store = {
         "url": "https://store.example:8333",
         "policy_users": USERS[make],
+        "listing": "by_folder" if make == "seaweedfs" else "by_byte",
         "credentials": {"access_key": "rackwright", "secret_key": {"secret": "archive_key"}},
         "users": {
             name: {"access_key": name, "secret_key": {"secret": secret}} for name, secret in USER_SECRETS.items()

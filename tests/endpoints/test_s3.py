@@ -1,7 +1,9 @@
 """A bucket from its creation to its removal, on a real SeaweedFS, through the provider."""
 
+import contextlib
 import json
 import re
+import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from botocore import auth
 
 from rackwright.core.contract import Call
-from rackwright.endpoints import open_endpoints, s3_facts
+from rackwright.endpoints import open_endpoints, s3, s3_facts
 from rackwright.endpoints.s3 import connect
 from rackwright.errors import EndpointUnreachable
 from rackwright.hosts.rollout import RolloutGate
@@ -53,7 +55,8 @@ def buckets(server) -> Iterator[Rig]:
 def inputs(name: str, **changes: Any) -> dict[str, Any]:
     declared = {key: value for key, value in {**DECLARED, **changes}.items() if value is not None}
     account = "000000000000"
-    return {"fleet": "small", "store": "archive", "name": name, "declared": declared, "account": account}
+    store = {"store": "archive", "account": account, "listing": "by_folder"}
+    return {"fleet": "small", "name": name, "declared": declared, **store}
 
 
 def code(server: Server, account: str | None, operation: str, **parameters: Any) -> str:
@@ -301,6 +304,23 @@ def test_a_store_that_does_not_answer_is_unreachable(server):
 
     with pytest.raises(EndpointUnreachable, match=r"no answer from http://127.0.0.1:9"):
         connect(stack, "archive").read()
+
+
+def test_a_store_that_accepts_and_does_not_answer_is_given_up_at_the_first_request(monkeypatch):
+    monkeypatch.setattr(s3, "FIRST_SECONDS", 0.1)
+    monkeypatch.setattr(s3, "ANSWER_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(EndpointUnreachable, match="no answer from"):
+            connect(store_stack(STACK, Server(url)), "archive").read()
+        silent.settimeout(0)
+        accepted = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                accepted += 1
+
+    assert accepted == s3.FIRST_ATTEMPTS < s3.ATTEMPTS
 
 
 def test_an_unset_secret_leaves_the_store_unknown(server):

@@ -121,3 +121,25 @@ def test_a_policy_of_a_bucket_on_minio_holds_for_everybody_alone():
 
     assert s3_facts._in_force(lines) == lines[:1]
     assert s3_facts._in_force({"unknown": "why"}) == {"unknown": "why"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "order"),
+    [
+        (["x-1", "x.txt", "x/a", "x/y/z"], "by_byte"),
+        (["x/a", "x/y/z", "x-1", "x.txt"], "by_folder"),
+        (["a", "b/c", "b/d"], "not_shown"),
+        ([], "not_shown"),
+    ],
+)
+def test_the_order_of_a_listing_is_seen_by_its_keys(keys, order):
+    assert s3_facts._order(keys) == order
+
+
+def test_a_real_listing_by_folder_is_found_also_without_the_name_of_the_server(server):
+    client = server.client()
+    client.create_bucket(Bucket="ordered")
+    for key in ("x/y", "x-1"):
+        client.put_object(Bucket="ordered", Key=key, Body=b"1")
+
+    assert s3_facts._listing(client, "ordered") == "by_folder"

@@ -174,6 +174,16 @@ def test_a_user_without_a_right_who_has_one_is_found(raw):
     assert found.path == "rights:backups/trainer.allowed"
 
 
+@pytest.mark.parametrize(("server", "listing"), [("SeaweedFS 30GB 4.48", "not_shown"), ("another", "by_folder")])
+def test_a_store_that_lists_by_folder_needs_the_word_in_the_fleet(raw, server, listing):
+    raw["s3"]["server"] = server
+    raw["s3"]["buckets"]["models"]["listing"] = listing
+    plan = planned(raw, SPEC.model_copy(update={"listing": "by_byte"}))
+
+    assert [(each.path, each.actual) for each in plan.by_hand] == [("endpoint:archive.listing", "by_folder")]
+    assert planned(raw) == Plan()
+
+
 def of_minio(raw: dict[str, Any]) -> BucketSpec:
     """Return the spec of the bucket on MinIO, whose facts *raw* becomes."""
     spec = SPEC.model_copy(update={"policy_users": "minio"})

@@ -133,6 +133,13 @@ ROWS: dict[str, dict[str, Row]] = {
     "nftables": {"rules": Row(lambda raw, key: raw["nftables"][key].pop(), lambda raw, key: raw.pop("nftables"))},
     "endpoint": {
         "clock_is_right": setting(lambda raw, key: raw["s3"], "clock_skew_seconds", lambda seconds: 1200),
+        "listing": Row(
+            lambda raw, key: (
+                raw["s3"].__setitem__("server", "another"),
+                raw["s3"]["buckets"]["models"].__setitem__("listing", "by_byte"),
+            ),
+            lambda raw, key: raw["s3"].__setitem__("server", {"unknown": "no answer"}),
+        ),
     },
     "rights": {
         "allowed": Row(

@@ -19,6 +19,7 @@ hosts: {{}}
 object_stores:
   archive:
     url: https://store.example:8333
+    listing: by_folder
     credentials: {{access_key: rackwright, secret_key: {{secret: archive_key}}}}
 buckets:
   {BUCKET}: {{store: archive, expiry: {{earlier_days: 30}}, access: {{trainer: write}}}}

@@ -9,7 +9,8 @@ import sys
 import threading
 
 AT_ONCE = 1 << 16
-CONNECT_SECONDS = 30
+CONNECT_SECONDS = 5
+"""Time for a connection within a rack. A client waits for it as often as it tries again."""
 
 
 def relay(address: str, port: int) -> None:

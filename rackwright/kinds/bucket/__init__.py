@@ -24,6 +24,10 @@ _ANONYMOUS = (
     "remove the public access in the server's own settings, unless `policy` or `grants` of the bucket differs too: "
     "`rackwright up` mends those"
 )
+_LISTING = (
+    "write the order that was found as `listing` of the object store; on one `by_folder`, use no program that compares "
+    "two listings, such as `aws s3 sync`: it takes objects for missing ones"
+)
 _RIGHTS = (
     "find out which policy, group or role of the store gives or denies the user these rights, and whether the store "
     "applies policies of buckets to users: MinIO does not, and needs `policy_users: minio`"
@@ -76,9 +80,9 @@ def _claims(spec: BucketSpec) -> Iterator[Claim]:
     declared = spec.declared
     yield Claim(
         f"endpoint:{spec.store}",
-        {"clock_is_right": True, "anonymous": "refused"},
+        {"clock_is_right": True, "anonymous": "refused", "listing": OneOf((spec.listing, "not_shown"))},
         owned=False,
-        remedies={"clock_is_right": _CLOCK, "anonymous": _ANONYMOUS_STORE},
+        remedies={"clock_is_right": _CLOCK, "anonymous": _ANONYMOUS_STORE, "listing": _LISTING},
     )
     retention = declared.retention
     days: dict[str, Want] = {name: declared.expiry.days(name) or NONE for name in DAYS}
@@ -115,7 +119,7 @@ def _encryption(spec: BucketSpec) -> Want:
 
 def _observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     if sort == "endpoint":
-        return abs(facts.s3.clock_skew_seconds) <= CLOCK_SECONDS if name == "clock_is_right" else facts.s3.anonymous
+        return _of_store(facts, name)
     if sort == "rights":
         name, _, user = key.partition("/")
         bucket = facts.s3.bucket(name)
@@ -124,6 +128,16 @@ def _observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Valu
     if bucket is not None and name == "restore_test_age_days":
         return _restore_test_age(bucket, facts.taken_at)
     return Absent() if bucket is None else _property(bucket, name)
+
+
+def _of_store(facts: Facts, name: str) -> Value:
+    match name:
+        case "clock_is_right":
+            return abs(facts.s3.clock_skew_seconds) <= CLOCK_SECONDS
+        case "listing":
+            return facts.s3.listing
+        case _:
+            return facts.s3.anonymous
 
 
 def _restore_test_age(bucket: BucketFacts, now: float) -> Value:

@@ -12,7 +12,7 @@ from rackwright.kinds.bucket.policy import document, user_documents
 from rackwright.kinds.bucket.spec import BucketSpec
 from rackwright.schema.object_store import LIFECYCLE_RULES, MINIO, OWNER_TAG
 
-BY_HAND = ("clock_is_right", "anonymous", "restore_test_age_days", "allowed")
+BY_HAND = ("clock_is_right", "anonymous", "restore_test_age_days", "allowed", "listing")
 """Properties that no request sets: they follow from the server's own settings, or from a test."""
 PUBLIC = {"policy", "grants"}
 """Properties that may let everybody in, and that a request sets."""

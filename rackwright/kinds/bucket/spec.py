@@ -2,7 +2,7 @@
 
 from rackwright.core.contract import EndpointSource, Spec
 from rackwright.core.declared import Declared
-from rackwright.schema.object_store import Bucket, PolicyUsers
+from rackwright.schema.object_store import Bucket, ListingOrder, PolicyUsers
 
 
 class BucketSpec(Spec):
@@ -22,6 +22,8 @@ class BucketSpec(Spec):
     """The account in the names of users in policies."""
     policy_users: PolicyUsers = "arn"
     """The form of users in policies."""
+    listing: ListingOrder = "by_byte"
+    """The order of keys in the store's listings."""
     users: tuple[str, ...] = ()
     """Users of the store whose key the fleet has: their rights are tried."""
     encryption_key: bool = False
