@@ -2,29 +2,22 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from rackwright.endpoints import minio as admin
 from rackwright.endpoints import s3_facts
-from rackwright.kinds.bucket.policy import document, user_documents
-from rackwright.kinds.bucket.spec import BucketSpec
-from rackwright.schema.object_store import Bucket, PolicyUsers
+from rackwright.schema.object_store import Right
 from tests.support import store_features
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
-from tests.support.minio import minio
-from tests.support.object_store import SIGNING_KEY, USER_SECRETS, Server, seaweedfs
+from tests.support.object_store import SIGNING_KEY, USER_SECRETS
 from tests.support.store_project import BUCKET, STACK, StoreProject, store_project
-from tests.support.versity import versity
+from tests.support.store_table import USERS, give_rights, servers
 
-USERS: Mapping[str, PolicyUsers] = {"seaweedfs": "arn", "versity": "access_key", "minio": "minio"}
 LACKED: Mapping[str, set[str]] = {
     "seaweedfs": set(),
     "versity": {"lifecycle", "upload expiry", "encryption"},
@@ -54,9 +47,7 @@ HAND: Mapping[str, Mapping[str, Any]] = {
 @pytest.mark.parametrize("make", USERS)
 def test_one_fleet_holds_on_servers_of_three_makers(make: str, log: Log) -> str:
     """A fleet that needs every feature; the server's missing ones are refused, and the rest is made, kept and used."""
-    runs: Mapping[str, Callable[[Path], AbstractContextManager[Server]]]
-    runs = {"seaweedfs": seaweedfs, "versity": partial(versity, progress=log), "minio": partial(minio, progress=log)}
-    with store_project(log.empty_directory(), runs[make], _fleet(make, set())) as project:
+    with store_project(log.empty_directory(), servers(log)[make], _fleet(make, set())) as project:
         works = _probe(project, make, log)
         lacked = LACKED[make] & {*IN_FLEET}
         if make == "minio":
@@ -101,17 +92,8 @@ def _fleet(make: str, lacked: set[str]) -> str:
 def _probe(project: StoreProject, make: str, log: Log) -> Mapping[str, str]:
     """Return what each feature of the server does, and require that rackwright's own probe agrees."""
     server = project.server
-    declared = Bucket.model_validate({"store": "archive", "access": {store_features.USER: "write"}})
-
-    def set_rights(client: Any, name: str) -> None:
-        spec = BucketSpec(fleet="cold", store="archive", name=name, declared=declared, account="000000000000")
-        spec = spec.model_copy(update={"policy_users": USERS[make]})
-        if make == "minio":
-            admin.set_rights(client, name, name, user_documents(spec))
-        else:
-            client.put_bucket_policy(Bucket=name, Policy=json.dumps(document(spec)))
-
-    works = store_features.probe(server, set_rights)
+    access: dict[str, Right] = {store_features.USER: "write"}
+    works = store_features.probe(server, lambda client, name: give_rights(make, client, name, access))
     facts = s3_facts.read(server.client(), server.client(None), SIGNING_KEY)["s3"]
     log(f"{facts['server']}: " + "; ".join(f"{name}: {text}" for name, text in works.items()))
     for name, known in facts["features"].items():
