@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from rackwright.schema import cluster_store
+from rackwright.schema import cluster_network, cluster_store
 from rackwright.schema.base import Amount, Count, Many, Schema
 from rackwright.schema.cluster_api import ClusterApi
 from rackwright.schema.host import Host, HostName, Name
@@ -233,6 +233,7 @@ def problems(
         yield from (problem.below(name) for problem in _shared_plane_problems(cluster))
         yield from (problem.below(name) for problem in _controller_problems(cluster))
         yield from (problem.below(name) for problem in _store_problems(cluster))
+        yield from (problem.below(name) for problem in _network_problems(cluster, hosts))
         for member in cluster.members:
             if member in hosts and first.setdefault(member, name) != name:
                 place = _place(cluster, member)
@@ -244,6 +245,15 @@ def problems(
                     note=f"{first[member]} has it already",
                 )
                 yield problem.below(name)
+
+
+def _network_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    if cluster.control_plane and not cluster.provided:
+        roles = CONTROL_PLANE_ROLE, NODE_ROLE
+        members = (*dict.fromkeys(cluster.members),)
+        yield from cluster_network.problems(
+            cluster.control_plane, members, hosts, roles, lambda member: _place(cluster, member)
+        )
 
 
 def _place(cluster: Cluster, member: str) -> tuple[str | int, ...]:
