@@ -45,6 +45,8 @@ MAY_IMPORT = {
         "errors",
         "workloads.catalogue",
         "workloads.recipes",
+        "workloads.training.privacy.settings",
+        "workloads.training.privacy.refusals",
         "workloads.training.config",
         "workloads.serving.settings",
         "workloads.process_variables",
@@ -184,6 +186,7 @@ MAY_IMPORT = {
         "workloads.checkpoint",
         "workloads.config_file",
         "workloads.tracking",
+        "workloads.training.config_schema",
         "workloads.training.config",
         "workloads.quantize.config",
         "workloads.serving.model",
@@ -208,6 +211,7 @@ MAY_IMPORT = {
         "workloads.checkpoint",
         "workloads.masking_report",
         "workloads.tracking",
+        "workloads.training.privacy.report",
         "workloads.quantize.versions",
     ),
     "rackwright.program": (
@@ -229,7 +233,9 @@ KNOW_TWINS = (
     *(f"rackwright/stack/{name}.py" for name in ("endpoints", "load", "settings", "stack")),
 )  # fmt: skip
 """All other code treats a virtual host as what it is: a host."""
-HEAVY = {"paramiko", "qemu", "boto3", "botocore", "s3transfer", "ansible_runner", "torch", "pyarrow", "stdnum"}
+HEAVY = {"paramiko", "qemu", "boto3", "botocore", "s3transfer", "ansible_runner", "torch", "pyarrow", "stdnum"} | {
+    "opacus"
+}
 """Imported where they are used: the provider starts twice per update."""
 
 ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}

@@ -26,6 +26,7 @@ from rackwright.cli import (
     lineage,
     log,
     mask,
+    privacy,
     project,
     rebuild,
     registry,
@@ -65,6 +66,7 @@ app.add_typer(secret.app, name="secret", rich_help_panel=DECLARE)
 app.add_typer(registry.app, name="registry", rich_help_panel=OPERATE)
 app.add_typer(log.app, name="log", rich_help_panel=CHECK)
 app.add_typer(run.app, name="run", rich_help_panel=MODELS)
+app.add_typer(privacy.app, name="privacy", rich_help_panel=MODELS)
 app.add_typer(server.app, name="server", rich_help_panel=MODELS)
 tier.app.add_typer(restore_test.app)
 tier.app.add_typer(tier_bench.app)

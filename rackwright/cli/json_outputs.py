@@ -24,6 +24,7 @@ from rackwright.status.gpus import GpuReportData
 from rackwright.status.runs import RunData
 from rackwright.status.servers import ServerData
 from rackwright.terminal import JSON_VERSION
+from workloads.training.privacy.report import LedgerData, Receipt
 
 OUTPUTS: Mapping[str, Any] = {
     "adopt": json_types.Adoption,
@@ -52,6 +53,8 @@ OUTPUTS: Mapping[str, Any] = {
     "log verify": json_types.LogVerification,
     "mask": MaskingReport | MaskingCheck,
     "preview": PlanData,
+    "privacy ledger": LedgerData,
+    "privacy receipt": Receipt,
     "rebuild": Results,
     "registry push": json_types.PushedImage,
     "restore": json_types.CheckpointData,

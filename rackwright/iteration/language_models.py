@@ -20,7 +20,8 @@ from workloads import config_file
 from workloads.checkpoint import disk
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model
-from workloads.training.config import ConfigSchema, TrainingConfig
+from workloads.training.config import TrainingConfig
+from workloads.training.config_schema import ConfigSchema
 
 EXPORTER, QUANTIZER = "workloads.export", "workloads.quantize.language_model"
 PUBLISH = f"{Stage.PUBLISH}."

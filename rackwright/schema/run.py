@@ -19,6 +19,7 @@ from rackwright.schema.network import Network, links
 from rackwright.schema.pods import On, Pods
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
 from rackwright.schema.process_variables import ProcessVariables
+from workloads.training.privacy.settings import Privacy
 
 if TYPE_CHECKING:
     from workloads.training.config import TrainingConfig
@@ -27,7 +28,7 @@ NAME_MAX = 28
 """Maximum length, because the run's account is ``run-NAME`` and Linux accepts 32 characters. Source: useradd(8)."""
 PORT = 7022
 RENDEZVOUS_PORT = 29400
-RESERVED = {"launcher", "world", "elastic", "name"}
+RESERVED = {"launcher", "world", "elastic", "name", "privacy"}
 """Keys of a training's configuration that follow from the run itself."""
 
 
@@ -110,6 +111,9 @@ class Run(Schema):
     set: dict[str, Any] = Field(default_factory=dict)
     """Values that replace the recipe's, in the form of `rackwright run recipes RECIPE`. Mappings are merged; a model or
     data of another `kind` replaces that of the recipe."""
+    privacy: Privacy | None = None
+    """Promise of differential privacy to the rows of the data; the guide "Train with differential privacy" has the
+    settings that a run cannot have with it."""
     elastic: Elastic | None = None
     """Elastic training; only with Horovod."""
     restart: Literal["on-failure", "never"] = "on-failure"
@@ -128,6 +132,15 @@ class Run(Schema):
     their names is docs/reference/variables.md. They are no place for secrets: they are part of command lines."""
     go_on: bool = Field(default=False, alias="continue")
     """Continue a finished run with another configuration, from its last checkpoint."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_noisy_rows(cls, values: Any) -> Any:
+        privacy = values.get("privacy") if isinstance(values, Mapping) else None
+        if isinstance(privacy, Mapping) and "noise" in privacy:
+            expected = "the noise of each step, which follows from epsilon; noise on rows protects none of their owners"
+            raise_any([Problem(f"got noise {privacy['noise']}", expected, "Write epsilon", ("privacy", "noise"))])
+        return values
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -169,6 +182,8 @@ class Run(Schema):
         values["world"] = None if self.elastic else hosts * self.processes
         if self.data is not None and isinstance(values["data"], dict):
             values["data"]["path"] = self.data
+        if self.privacy is not None:
+            values["privacy"] = self.privacy.model_dump(mode="json")
         return TrainingConfig.model_validate_json(json.dumps(values))
 
     def config_text(self, name: str, hosts: int) -> str:
@@ -197,7 +212,7 @@ def _problems(run: Run) -> Iterator[Problem]:
         expected, help = "torchrun starts the processes in pods", "Remove launcher, or write on: hosts"
         yield Problem("got launcher: horovod with on: kubernetes", expected, help, ("launcher",))
     for name in sorted(RESERVED & run.set.keys()):
-        expected = "it follows from the run: its name, its hosts, its launcher"
+        expected = "it follows from the run: its name, its hosts, its launcher, its privacy"
         yield Problem(f"got {name}", expected, "Remove it", ("set", name))
 
 
@@ -254,6 +269,7 @@ def _without_tier(run: Run, hosts: Mapping[str, Host], members: list[str]) -> It
 def _config_problems(name: str, run: Run, workers: int) -> Iterator[Problem]:
     if not workers:
         return
+    promise, run = run.privacy, run.model_copy(update={"privacy": None})
     try:
         config = run.config(name, workers)
     except ValidationError as error:
@@ -263,6 +279,11 @@ def _config_problems(name: str, run: Run, workers: int) -> Iterator[Problem]:
             help = f"See {command('rackwright run recipes {}', run.recipe)}"
             yield Problem(f"got {value!r}", expected, help, ("set", *detail["loc"]))
         return
+    if promise:
+        from workloads.training.privacy import refusals
+
+        for each in refusals.of(config, promise):
+            yield Problem(f"got privacy with {each.setting}", each.reason, each.help, ("privacy",))
     if run.data is not None and not hasattr(config.data, "path"):
         expected = f"recipe {run.recipe} brings its own data"
         yield Problem(f"got {run.data!r}", expected, "Remove data, or choose another recipe", ("data",))

@@ -18,6 +18,8 @@ PREFIX = "rackwright."
 """Prefix that separates our tags from other tags."""
 NONE = "none"
 """Value for something that is known not to exist: a model with random initial weights has no parent."""
+PRIVATE = "private"
+"""Value for the digest of rows with differential privacy, which no run publishes."""
 WORKLOADS = Path(__file__).parents[1]
 
 
@@ -77,7 +79,7 @@ def _format(value: Any) -> str:
 
 def _data_digests(data: Any) -> Iterator[str]:
     for each in data if isinstance(data, list) else [data]:
-        yield str(each["sha256"]) if isinstance(each, Mapping) else str(each)
+        yield str(each["sha256"] or PRIVATE) if isinstance(each, Mapping) else str(each)
 
 
 def load_json(path: Path) -> dict[str, Any]:

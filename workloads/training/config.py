@@ -3,18 +3,11 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-Automatic = Literal["auto"] | bool
-"""A setting whose default follows from the model and the device."""
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(ge=1e-12, le=1e6)]
-"""A factor or rate, whose products and sums remain numbers."""
-NotNegative = Annotated[float, Field(ge=0, le=1e6)]
-
-
-class ConfigSchema(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+from workloads.training.config_schema import Automatic, ConfigSchema, NotNegative, Positive, Share
+from workloads.training.privacy import refusals
+from workloads.training.privacy.settings import Privacy
 
 
 class ImageClassifier(ConfigSchema):
@@ -350,6 +343,8 @@ class TrainingConfig(ConfigSchema):
     report_every_steps: PositiveInt = 10
     """Interval at which the run averages loss and accuracy over all processes and reports them."""
     saving: Saving = Saving()
+    privacy: Privacy | None = None
+    """Promise of differential privacy for the rows of *data*; None trains without one."""
 
     @property
     def old_examples_per_step(self) -> int:
@@ -364,6 +359,8 @@ class TrainingConfig(ConfigSchema):
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         wrong = [*self._model_problems(), *self._parallel_problems(), *self._launcher_problems()]
+        if self.privacy:
+            wrong += [f"{each}" for each in refusals.of(self, self.privacy)]
         if wrong:
             raise ValueError("; and ".join(wrong))
         return self

@@ -31,6 +31,7 @@ NOT_LEARNED = -100
 """The answer at a position that is not learned. Source: ``ignore_index`` of torch.nn.functional.cross_entropy."""
 SHOWN_PROBLEMS = 5
 PARQUET = ".parquet"
+EXPECTED = 'objects such as {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", …}]}'
 THOUGHT = "thoughts that the chat template does not write"
 CALLS = "answers whose calls the chat template does not write"
 TOO_LONG = "conversations longer than sequence_length"
@@ -68,6 +69,10 @@ class ConversationData(NamedTuple):
     held_out: PackedConversations
     left_out: Mapping[str, int]
     """Number of rows and parts of rows that nothing learns from, by the reason."""
+    records_N: Tensor | None
+    """Number of the conversation of each row to train on; None if rows share conversations."""
+    persons_N: Tensor | None
+    """Number of the person of each row to train on; None unless all conversations to train on name one."""
 
 
 def load(config: Conversations) -> ConversationData:
@@ -80,14 +85,19 @@ def load(config: Conversations) -> ConversationData:
     """
     tokenizer = load_chat_tokenizer(config.tokenizer)
     parts: tuple[list[Tokens], list[Tokens]] = ([], [])
+    records: list[int] = []
+    persons: list[str | None] = []
     left_out: Counter[str] = Counter()
-    for conversation in read(config):
+    for number, (conversation, person) in enumerate(read_rows(config, _parse_with_person, EXPECTED)):
         is_held_out = rows.is_held_out(conversation, config.held_out)
         examples = tokenize(tokenizer, conversation, left_out=left_out)
         left_out[NO_ANSWER] += not examples
         fitting = [each for each in examples if len(each.tokens) - 1 <= config.sequence_length]
         left_out[TOO_LONG] += len(fitting) < len(examples)  # its end would be cut, and models learn endings
         parts[is_held_out].extend(fitting)
+        if not is_held_out:
+            records += [number] * len(fitting)
+            persons += [person] * len(fitting)
     left_out = +left_out
     if not parts[False]:
         problem = (
@@ -96,7 +106,12 @@ def load(config: Conversations) -> ConversationData:
         raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other conversations"))
     place = pack if config.packed is True else pad
     length = config.sequence_length
-    return ConversationData(place(parts[False], length), place(parts[True], length), left_out)
+    training, held_out = (place(each, length) for each in parts)
+    if config.packed is True:
+        return ConversationData(training, held_out, left_out, None, None)
+    numbers = {person: number for number, person in enumerate(dict.fromkeys(persons))}
+    named = None if None in numbers else torch.tensor([numbers[person] for person in persons])
+    return ConversationData(training, held_out, left_out, torch.tensor(records), named)
 
 
 def describe(left_out: Mapping[str, int]) -> str:
@@ -124,9 +139,7 @@ def read(config: Conversations) -> Iterator[Conversation]:
     Raises:
         UserError: A file is missing or malformed; the error lists the first problems of all files.
     """
-    return read_rows(
-        config, _parse, 'objects such as {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", …}]}'
-    )
+    return read_rows(config, _parse, EXPECTED)
 
 
 def read_rows(config: Conversations | Preferences | Tasks, parse: Callable[[Any], T], expected: str) -> Iterator[T]:
@@ -213,6 +226,18 @@ def _parse(row: Any) -> Conversation:
     if not any(each["role"] == "assistant" for each in messages):
         raise ValueError("the conversation has no answer: no message has role assistant")
     return Conversation(without_nulls(messages), row.get("tools") or None)
+
+
+def _parse_with_person(row: Any) -> tuple[Conversation, str | None]:
+    """Return the conversation of *row*, and its key ``person``.
+
+    Raises:
+        ValueError: The row is no conversation to learn from, or its person is no text.
+    """
+    conversation, person = _parse(row), row.get("person")
+    if person is not None and not isinstance(person, str):
+        raise ValueError("the key person is no text")
+    return conversation, person
 
 
 def are_messages(value: Any) -> TypeGuard[list[Message]]:

@@ -41,6 +41,10 @@ class Examples(NamedTuple):
     """Outcome of each answer that the model wrote to a task: a row of the module `grpo`."""
     tasks: TaskSet | None = None
     """Rules and expected answers of tasks."""
+    records: Tensor | None = None
+    """Number of the row of a file that each example comes from; None if each row is one example."""
+    persons: Tensor | None = None
+    """Number of the person that each example belongs to; None if the rows name none."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -115,8 +119,8 @@ def _with_positions(examples: Examples) -> Examples:
 
 def _parts(config: Data) -> tuple[Examples, Examples]:
     if isinstance(config, Conversations):
-        training, held_out, left_out = conversations.load(config)
-        return Examples(*training, left_out=left_out), Examples(*held_out)
+        training, held_out, left_out, records, persons = conversations.load(config)
+        return Examples(*training, left_out=left_out, records=records, persons=persons), Examples(*held_out)
     if isinstance(config, Preferences):
         chosen, unseen, left_out = preferences.load(config)
         return Examples(*chosen, left_out=left_out), Examples(*unseen)
@@ -158,7 +162,8 @@ def _rows(config: Rows) -> tuple[Examples, Examples]:
     repeated = int((held_out_mask & ~unseen_mask).sum())
     left_out = {"held-out rows that are training rows, too": repeated} if repeated else {}
     parts = [(torch.from_numpy(x[mask]), torch.from_numpy(y[mask])) for mask in masks]
-    return Examples(*parts[0], left_out=left_out), Examples(*parts[1])
+    persons = None if group is None else torch.from_numpy(np.unique(group[masks[0]], return_inverse=True)[1])
+    return Examples(*parts[0], left_out=left_out, persons=persons), Examples(*parts[1])
 
 
 def _row_problems(arrays: Mapping[str, np.ndarray], group: np.ndarray | None) -> Iterator[str]:

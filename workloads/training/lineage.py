@@ -29,6 +29,8 @@ def write_start(
 ) -> None:
     """Write the parent and the data before the first step; remove the result that an earlier start wrote.
 
+    The digest of private rows is left out: it tells whether a guess of all rows is right.
+
     Args:
         examples: Examples of the run's own data.
         declared: Whether a fleet declares the run.
@@ -40,7 +42,11 @@ def write_start(
         "declared": declared,
         "parent": {"path": str(parent.path), "step": parent.step, "sha256": parent.digest} if parent else None,
         "base": _base(config.model.path) if isinstance(config.model, HuggingFace) else None,
-        "data": [each.model_dump(mode="json") | _describe_data(loaded) for each, loaded in sets],
+        "data": [
+            each.model_dump(mode="json") | ({"sha256": None} if config.privacy else _describe_data(loaded))
+            for each, loaded in sets
+        ],
+        **({"privacy": config.privacy.model_dump(mode="json")} if config.privacy else {}),
         "isolation": isolation.as_data() if isolation else None,
         "published": False,
     }

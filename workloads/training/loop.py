@@ -259,6 +259,11 @@ class Training:
 
     # --- steps
 
+    def connect(self) -> nn.Module:
+        """Return the model to call, so that the gradients of all processes are averaged."""
+        model, self.optimizer = self.context.workers.average_gradients(self.model, self.optimizer)
+        return model
+
     def run(self, model: nn.Module, last: int, after: Callable[[], None] = lambda: None) -> bool:
         """Take steps until step *last*; return False if a stop request ended the run before.
 

@@ -27,6 +27,7 @@ from workloads.training.fit import layouts
 from workloads.training.loop import TrainingInputs
 from workloads.training.parent_model import Parent
 from workloads.training.precision import Precision
+from workloads.training.privacy import refusals
 from workloads.training.workers import Workers
 
 
@@ -52,6 +53,8 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     Raises:
         UserError: The run is not possible on this host; the message gives the reason.
     """
+    if config.privacy:
+        config = refusals.settle(config)
     device = select_device(config.device, workers.local_rank, workers.local_size)
     four_bit.check(config, device.kind)
     chosen = precision.choose(config.precision, device.architecture, device.name)

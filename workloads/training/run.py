@@ -115,14 +115,14 @@ def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext
         precision=prepared.precision.name, precision_why=prepared.precision.why,
         parameters=prepared.memory_estimate.parameters, memory_bytes=prepared.memory_estimate.total,
         examples=len(prepared.inputs.examples), isolation=prepared.isolation and prepared.isolation.as_data(),
-        left_out=dict(prepared.inputs.examples.left_out),
+        left_out={} if config.privacy else dict(prepared.inputs.examples.left_out),
     )  # fmt: skip
     launch = "one process" if workers.launcher == "none" else f"{workers.launcher}, world of {workers.size}"
     metrics.print(f"{config.name}: {launch}; {device.name}; {prepared.precision.name} ({prepared.precision.why})")
     available = memory.format_bytes(device.memory)
     metrics.print(f"memory of each process: {prepared.memory_estimate}; {available} available")
     metrics.print(f"acceleration: {prepared.acceleration}")
-    if left_out := prepared.inputs.examples.left_out:
+    if (left_out := prepared.inputs.examples.left_out) and not config.privacy:
         metrics.print(f"left out of the data: {conversations.describe(left_out)}")
     if prepared.isolation:
         metrics.print(f"conversations: {prepared.isolation}")
@@ -139,7 +139,7 @@ def _run(
     stop_at: int | None,
     publish_worse: str | None,
 ) -> bool:
-    training = Training(config, prepared.inputs, context)
+    training = _new_training(config, prepared, context, out)
     if training.balancer.has_routers:
         context.metrics.print(f"experts: {training.balancer}")
     last = min(config.steps, stop_at or config.steps)
@@ -157,6 +157,14 @@ def _run(
     finally:
         training.close()
         context.metrics.close()
+
+
+def _new_training(config: TrainingConfig, prepared: PreparedRun, context: RunContext, out: Path) -> Training:
+    if config.privacy is None:
+        return Training(config, prepared.inputs, context)
+    from workloads.training.privacy.training import PrivateTraining  # imported here: other runs do not need opacus
+
+    return PrivateTraining(config, prepared.inputs, context, out)
 
 
 def restore_newest(config: TrainingConfig, training: Training) -> None:
@@ -223,8 +231,7 @@ def _synchronize_workers(training: Training) -> nn.Module:
             tuning.load_state_dict(tuning_state)
     if training.step:
         training.context.metrics.print(f"resumes after step {training.step}")
-    model, training.optimizer = workers.average_gradients(training.model, training.optimizer)
-    return model
+    return training.connect()
 
 
 def log_end(config: TrainingConfig, training: Training) -> None:
@@ -248,7 +255,12 @@ def _score_start(config: TrainingConfig, training: Training) -> None:
 
 
 def _final_score(config: TrainingConfig, training: Training) -> EvaluationScore | None:
-    """Return the score on the held-out examples; None without such examples, and on ranks that do not compute it."""
+    """Return the score on the held-out examples; None without such examples, and on ranks that do not compute it.
+
+    A run with differential privacy has none: the held-out rows are private, too.
+    """
+    if config.privacy:
+        return None
     return training.tuning.scores[0] if training.tuning else _unseen_score(config, training)
 
 

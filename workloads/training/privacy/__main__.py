@@ -1,0 +1,41 @@
+"""Print the ledger of a data set, or the receipt of a finished run, as JSON.
+
+python -m workloads.training.privacy ledger /srv/warm/privacy letters
+python -m workloads.training.privacy receipt /srv/hot/runs/letters
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from workloads.command_line import new_parser
+from workloads.errors import UserError, print_error
+
+STATUS = "Exit status: 0 printed, 2 there is no such ledger or run."
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = new_parser("workloads.training.privacy", __doc__, STATUS)
+    commands = parser.add_subparsers(dest="command", required=True)
+    ledger = commands.add_parser("ledger", help="what all runs on a data set have used together")
+    ledger.add_argument("directory", type=Path, metavar="DIR", help="directory of the ledger")
+    ledger.add_argument("data", metavar="NAME", help="name of the data set")
+    receipt = commands.add_parser("receipt", help="what the model of a run promises")
+    receipt.add_argument("directory", type=Path, metavar="DIR", help="directory of the run")
+    args = parser.parse_args(argv)
+    try:
+        from workloads.training.privacy import report
+        from workloads.training.privacy.ledger import Ledger
+
+        if args.command == "ledger":
+            print(json.dumps(report.ledger_data(Ledger(args.directory, args.data))))
+        else:
+            print(json.dumps(report.receipt(args.directory)))
+        return 0
+    except UserError as error:
+        print_error(error)
+        return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The budget of a run: its noise, and the charge of each interval to the ledger of its data set."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object, read_file
+from workloads.training.config import TrainingConfig
+from workloads.training.data import Examples
+from workloads.training.metrics import MetricsLog
+from workloads.training.privacy import accountant, units
+from workloads.training.privacy.accountant import Mechanism
+from workloads.training.privacy.ledger import RUN_FILE, Charge, Ledger, Total, new_charge
+from workloads.training.workers import Workers
+
+T = TypeVar("T")
+
+
+class RunBudget:
+    """The noise of a run, and what it may still do. The first process alone reads and writes the ledger."""
+
+    def __init__(self, config: TrainingConfig, out: Path, examples: Examples, owners: int, workers: Workers) -> None:
+        """
+        Args:
+            owners: Number of records or persons.
+
+        Raises:
+            UserError: The run exceeds the total of its data set, or its settings promise nothing.
+        """
+        assert config.privacy
+        self._config, self._promise, self._workers = config, config.privacy, workers
+        self._check_owners(owners)
+        self.rate = config.global_batch / owners
+        self._ledger = Ledger(Path(self._promise.budget.ledger), self._promise.data)
+        self._run, self.noise = self._on_first(lambda: self._open(out, examples))
+
+    def _check_owners(self, owners: int) -> None:
+        unit = self._promise.unit
+        if self._config.global_batch >= owners:
+            problem = f"a step takes {self._config.global_batch} of {owners} {unit}s on average"
+            raise UserError(Diagnostic("global_batch", problem, "fewer than all of them", "Write a smaller batch"))
+        if self._promise.delta >= 1 / owners:
+            problem = f"got {self._promise.delta:g} for {owners} {unit}s, which lets a run publish one of them"
+            expected = f"less than {1 / owners:.2g}"
+            raise UserError(Diagnostic("privacy.delta", problem, expected, "Write a smaller delta"))
+
+    def _open(self, out: Path, examples: Examples) -> tuple[str, float]:
+        """Return the name of the run in the ledger, and its noise."""
+        promise = self._promise
+        total = Total(promise.budget.epsilon, promise.budget.delta, promise.unit)
+        self._ledger.begin(total, lambda key: units.digests(examples, key))
+        run = _name_of(out, promise.budget.ledger, promise.data)
+        charges = self._ledger.charges()
+        own = [each for each in charges if each.run == run]
+        if own:
+            return run, own[-1].noise
+        solved = accountant.noise_multiplier(promise.epsilon, promise.delta, self.rate, self._config.steps)
+        self._check_total([*charges, self._charge_of(run, 0, Mechanism(self.rate, solved, self._config.steps))])
+        return run, solved
+
+    def charge(self, first: int, steps: int) -> int:
+        """Return the number of steps after *first*, *steps* at most, that are now charged; 0 if the budget is used.
+
+        Raises:
+            UserError: Another run has used the total of the data set.
+        """
+        return self._on_first(lambda: self._charge(first, steps))
+
+    def _charge(self, first: int, steps: int) -> int:
+        own = [each.mechanism for each in self._ledger.charges() if each.run == self._run]
+        allowed = _largest(steps, lambda more: self._fits([*own, Mechanism(self.rate, self.noise, more)]))
+        if allowed:
+            charge = self._charge_of(self._run, first, Mechanism(self.rate, self.noise, allowed))
+            self._ledger.charge(charge, self._check_total)
+        return allowed
+
+    def _fits(self, mechanisms: Sequence[Mechanism]) -> bool:
+        promise = self._promise
+        return accountant.epsilon(mechanisms, promise.delta, promise.epsilon) <= promise.epsilon
+
+    def _check_total(self, charges: Sequence[Charge]) -> None:
+        """
+        Raises:
+            UserError: *charges* exceed the total.
+        """
+        budget = self._promise.budget
+        used = accountant.epsilon([each.mechanism for each in charges], budget.delta, budget.epsilon)
+        if used <= budget.epsilon:
+            return
+        before = accountant.epsilon([each.mechanism for each in charges[:-1]], budget.delta, budget.epsilon)
+        problem = f"{self._promise.data} has used epsilon {before:.3g}, and with this run it would be {used:.3g}"
+        expected = f"at most {budget.epsilon:g} at delta {budget.delta:g} for all runs together"
+        help = "Write a smaller epsilon, or use other rows"
+        raise UserError(Diagnostic("privacy.budget", problem, expected, help))
+
+    def _charge_of(self, run: str, first: int, mechanism: Mechanism) -> Charge:
+        return new_charge(run, self._config.name, first, mechanism)
+
+    def _on_first(self, action: Callable[[], T]) -> T:
+        """Return the result of *action* in the first process, in all of them; all raise its error."""
+        result, failure = None, None
+        if self._workers.rank == 0:
+            try:
+                result = action()
+            except UserError as error:
+                failure = error.diagnostics
+        result, failure = self._workers.broadcast((result, failure))
+        if failure:
+            raise UserError(*failure)
+        return result  # type: ignore[return-value]
+
+    def announce(self, metrics: MetricsLog) -> None:
+        """Log the promise, which is no secret."""
+        promise = self._promise
+        metrics.log(
+            event="privacy", epsilon=promise.epsilon, delta=promise.delta, unit=promise.unit, clip=promise.clip,
+            data=promise.data, rate=self.rate, noise=self.noise,
+        )  # fmt: skip
+        text = f"epsilon {promise.epsilon:g}, delta {promise.delta:g} for each {promise.unit} of {promise.data}"
+        metrics.print(f"privacy: {text}; noise {self.noise:.3g} times the clip, {self.rate:.2%} of them in each step")
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number up to *most* that fits; 0 if none does."""
+    if fits(most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _name_of(out: Path, ledger: str, data: str) -> str:
+    """Return the name of the run in *out*, which gets a random one at its first start."""
+    file = out / RUN_FILE
+    if file.exists():
+        return str(parse_object(read_file(file))["run"])
+    name = uuid4().hex
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps({"run": name, "ledger": ledger, "data": data}) + "\n")
+    new.replace(file)
+    return name

@@ -1,0 +1,244 @@
+"""The ledger of a data set: every mechanism that has run on its rows, in a durable file beside them.
+
+A ledger is a directory, which several data sets may share: ``NAME.jsonl`` has the total and the charges of a data set,
+``NAME.rows`` the keyed digests of its rows, and ``key`` the key of all digests. A charge is on the drive before its
+steps begin. The file has sampling rate, noise and steps, which an accountant composes; it has no epsilon of a run.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workloads.errors import Diagnostic, UserError
+from workloads.foreign import InvalidData, parse_object, read_file, read_whole
+from workloads.training.privacy.accountant import Mechanism
+
+DIGEST_BYTES = 16
+"""Bytes of the keyed digest of a row: two of 10**9 rows are the same with a probability of 10**-21."""
+KEY_BYTES = 32
+BYTES_MAX = 64 << 20
+"""Maximum bytes of the charges: about 300,000 intervals."""
+FORMAT = 1
+RUN_FILE = "privacy.json"
+"""File in the directory of a run: its random name, and where its ledger is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """The budget of a data set."""
+
+    epsilon: float
+    delta: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Steps of a run that may have seen the rows."""
+
+    run: str
+    """Random name of the run, which its directory has."""
+    name: str
+    """Name of the run in its configuration."""
+    first: int
+    """Steps that the run had taken before the interval."""
+    steps: int
+    rate: float
+    noise: float
+    time: float
+    """Seconds since the epoch."""
+
+    @property
+    def mechanism(self) -> Mechanism:
+        return Mechanism(self.rate, self.noise, self.steps)
+
+
+class Ledger:
+    """The ledger of the data set *name* in *directory*."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory, self.name = directory, name
+        self.file, self._rows_file, self._key_file = (
+            directory / f"{name}.jsonl", directory / f"{name}.rows", directory / "key"
+        )  # fmt: skip
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of the directory; another process that charges waits.
+
+        Raises:
+            UserError: The directory cannot be written.
+        """
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            problem = f"the ledger cannot be written: {error.strerror}"
+            raise self._error(problem, "Make the directory writable for the account of the run") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def begin(self, total: Total, digests_by: Callable[[bytes], Collection[bytes]]) -> None:
+        """Make the ledger, or compare it with the declaration, and add the rows that it does not know.
+
+        Args:
+            digests_by: Function that returns the digests of the rows of a run by a key.
+
+        Raises:
+            UserError: The total differs from the one in the ledger, or rows belong to another data set.
+        """
+        with self.lock():
+            key = self._key()
+            digests = set(digests_by(key))
+            self._check_others(digests)
+            if not self.file.exists():
+                self._check_no_charges_are_lost()
+                _append(self.file, {"format": FORMAT, "data": self.name, **asdict(total)})
+            elif (known := self._read(repair=True)[0]) != total:
+                problem = f"the ledger has a total of {_describe(known)}, and the run declares {_describe(total)}"
+                raise self._error(problem, "Declare the total of the ledger")
+            known_rows = _read_digests(self._rows_file)
+            if new := digests - known_rows:
+                _replace(self._rows_file, b"".join(sorted(known_rows | new)))
+
+    def charges(self) -> Sequence[Charge]:
+        """Return all charges, without changing the files.
+
+        Raises:
+            UserError: The ledger is missing or damaged.
+        """
+        return self._read()[1]
+
+    def total(self) -> Total:
+        """Return the budget.
+
+        Raises:
+            UserError: The ledger is missing or damaged.
+        """
+        return self._read()[0]
+
+    def rows(self) -> int:
+        """Return the number of different rows."""
+        return len(_read_digests(self._rows_file))
+
+    def charge(self, charge: Charge, check: Callable[[Sequence[Charge]], None]) -> None:
+        """Write *charge* to the drive, after *check* has accepted all charges with it.
+
+        Raises:
+            UserError: *check* raises it, or the drive fails.
+        """
+        with self.lock():
+            check([*self._read(repair=True)[1], charge])
+            try:
+                _append(self.file, asdict(charge))
+            except OSError as error:
+                problem = f"the charge is not on the drive: {error.strerror}"
+                raise self._error(problem, "Make room, and start the run again") from error
+
+    def _key(self) -> bytes:
+        if not self._key_file.exists():
+            if any(self.directory.glob("*.rows")):
+                raise self._error("its key is missing, and its rows cannot be named without it", "Restore a backup")
+            _replace(self._key_file, secrets.token_bytes(KEY_BYTES))
+        key = read_file(self._key_file, KEY_BYTES)
+        if len(key) != KEY_BYTES:
+            raise self._error(f"its key has {len(key)} bytes instead of {KEY_BYTES}", "Restore a backup")
+        return key
+
+    def _check_others(self, digests: set[bytes]) -> None:
+        for file in sorted(self.directory.glob("*.rows")):
+            if file != self._rows_file and (shared := len(digests & _read_digests(file))):
+                problem = f"{shared} of {len(digests)} rows belong to data set {file.stem}, whose budget they have"
+                raise self._error(problem, f"Write data: {file.stem}")
+
+    def _check_no_charges_are_lost(self) -> None:
+        if self._rows_file.exists():
+            raise self._error("its charges are missing, and its rows are there", "Restore a backup")
+
+    def _read(self, repair: bool = False) -> tuple[Total, list[Charge]]:
+        """Return total and charges.
+
+        Args:
+            repair: Whether to remove an incomplete last line, whose steps have not begun. The caller has the lock.
+        """
+        try:
+            content = read_file(self.file, BYTES_MAX)
+        except OSError as error:
+            raise self._error(f"it cannot be read: {error.strerror}", "Correct the path") from error
+        except InvalidData as error:
+            raise self._error(f"{error}", "Restore a backup") from error
+        lines, end = content.split(b"\n"), content.rfind(b"\n") + 1
+        try:
+            values = [parse_object(line) for line in lines[:-1]]
+            head = values[0]
+            total = Total(float(head["epsilon"]), float(head["delta"]), str(head["unit"]))
+            charges = [Charge(**each) for each in values[1:]]
+            if head["format"] != FORMAT or head["data"] != self.name:
+                raise ValueError("it belongs to another data set")
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise self._error(f"it is damaged: {error}", "Restore a backup") from error
+        if repair and end < len(content):
+            os.truncate(self.file, end)  # the charge that follows syncs it
+        return total, charges
+
+    def _error(self, problem: str, help: str) -> UserError:
+        return UserError(Diagnostic(f"ledger {self.directory}, data set {self.name}", problem, help=help))
+
+
+def new_charge(run: str, name: str, first: int, mechanism: Mechanism) -> Charge:
+    """Return the charge of an interval that begins now."""
+    return Charge(run, name, first, mechanism.steps, mechanism.rate, mechanism.noise, round(time.time(), 3))
+
+
+def _describe(total: Total) -> str:
+    return f"epsilon {total.epsilon:g}, delta {total.delta:g} for each {total.unit}"
+
+
+def _read_digests(file: Path) -> set[bytes]:
+    if not file.exists():
+        return set()
+    content = read_whole(file)
+    return {content[n : n + DIGEST_BYTES] for n in range(0, len(content), DIGEST_BYTES)}
+
+
+def _append(file: Path, values: dict[str, Any]) -> None:
+    """Append one line, and return when the drive has it."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        line = json.dumps(values).encode() + b"\n"
+        if os.write(descriptor, line) != len(line):
+            raise OSError(0, "the drive is full")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    _sync(file.parent)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write *file* whole, or leave the old one."""
+    new = file.with_name(f".{file.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    new.replace(file)
+    _sync(file.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,170 @@
+"""The state of a ledger, and the receipt of a trained model, as data."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from typing_extensions import TypedDict
+
+from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object, read_file
+from workloads.tracking.provenance import code_digest
+from workloads.training.privacy import accountant
+from workloads.training.privacy.ledger import RUN_FILE, Charge, Ledger
+
+DIGITS = 6
+"""Digits of an epsilon after the point."""
+
+
+class MechanismData(TypedDict):
+    """Steps with one noise."""
+
+    rate: float
+    """Probability with which a step takes a record or person."""
+    noise: float
+    """Deviation of the noise as a multiple of the clip."""
+    steps: int
+    """Number of steps, those that a crash has repeated included."""
+
+
+class RunCharges(TypedDict):
+    """All charges of a run."""
+
+    run: str
+    """Random name of the run."""
+    name: str
+    """Name of the run in its configuration."""
+    mechanisms: list[MechanismData]
+    """Steps by their noise."""
+    epsilon: float
+    """Privacy loss of this run alone, at the delta of the total."""
+
+
+class LedgerData(TypedDict):
+    """The ledger of a data set."""
+
+    data: str
+    """Name of the data set."""
+    unit: str
+    """Owner of the promise: record or person."""
+    rows: int
+    """Number of different rows."""
+    epsilon: float
+    """Total of all runs."""
+    delta: float
+    """Probability with which the total may not hold."""
+    used: float
+    """Privacy loss of all runs together, by the accountant."""
+    runs: list[RunCharges]
+    """Charges of each run."""
+
+
+class Receipt(TypedDict):
+    """The promise of a trained model to the owners of its data, and the mechanisms behind it."""
+
+    receipt: int
+    """Version of the form."""
+    run: str
+    """Random name of the run in the ledger."""
+    name: str
+    """Name of the run in its configuration."""
+    step: int
+    """Steps that the model has taken."""
+    checkpoint: str
+    """SHA-256 digest of the manifest of the final checkpoint."""
+    data: str
+    """Name of the data set."""
+    unit: str
+    """Owner of the promise: record or person."""
+    clip: float
+    """Maximum norm of the gradient of a record or person."""
+    rows_per_person: int | None
+    """Maximum rows of a person in a step; null for records."""
+    promised: dict[str, float]
+    """Epsilon and delta of the declaration."""
+    epsilon: float
+    """Privacy loss of all steps that were charged, at the promised delta."""
+    mechanisms: list[MechanismData]
+    """Steps by their noise."""
+    accountant: str
+    """Program that composed the mechanisms."""
+    code: str
+    """SHA-256 digest of the programs that trained it."""
+    masking: str | None
+    """SHA-256 digest of the masking policy of the data; null without one."""
+    audit: None
+    """Empirical lower bound; null, since no attack was part of the run."""
+
+
+def ledger_data(ledger: Ledger) -> LedgerData:
+    """Return the state of *ledger*.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    total, charges = ledger.total(), ledger.charges()
+    runs: dict[str, list[Charge]] = {}
+    for each in charges:
+        runs.setdefault(each.run, []).append(each)
+    return {
+        "data": ledger.name,
+        "unit": total.unit,
+        "rows": ledger.rows(),
+        "epsilon": total.epsilon,
+        "delta": total.delta,
+        "used": _epsilon(charges, total.delta, total.epsilon),
+        "runs": [
+            {
+                "run": run,
+                "name": own[-1].name,
+                "mechanisms": _mechanisms(own),
+                "epsilon": _epsilon(own, total.delta, total.epsilon),
+            }
+            for run, own in runs.items()
+        ],
+    }
+
+
+def receipt(out: Path) -> Receipt:
+    """Return the receipt of the finished run in *out*.
+
+    Raises:
+        UserError: It is no private run, it has not ended, or its ledger is missing.
+    """
+    try:
+        lineage, own = (parse_object(read_file(out / name)) for name in ("lineage.json", RUN_FILE))
+        promise, checkpoint, step = lineage["privacy"], lineage["checkpoint"], lineage["step"]
+    except (OSError, ValueError, KeyError) as error:
+        help = "Name the directory of a run with privacy that has ended"
+        raise UserError(Diagnostic(str(out), f"it has no result of a private run: {error}", help=help)) from error
+    charges = [each for each in Ledger(Path(own["ledger"]), own["data"]).charges() if each.run == own["run"]]
+    masked = [each["masked_by"]["sha256"] for each in lineage["data"] if each.get("masked_by")]
+    return {
+        "receipt": 1,
+        "run": own["run"],
+        "name": lineage["name"],
+        "step": step,
+        "checkpoint": checkpoint,
+        "data": promise["data"],
+        "unit": promise["unit"],
+        "clip": promise["clip"],
+        "rows_per_person": promise["rows_per_person"] if promise["unit"] == "person" else None,
+        "promised": {"epsilon": promise["epsilon"], "delta": promise["delta"]},
+        "epsilon": _epsilon(charges, promise["delta"], promise["epsilon"]),
+        "mechanisms": _mechanisms(charges),
+        "accountant": f"prv of opacus {version('opacus')}",
+        "code": code_digest(),
+        "masking": masked[0] if masked else None,
+        "audit": None,
+    }
+
+
+def _epsilon(charges: Sequence[Charge], delta: float, scale: float) -> float:
+    return round(accountant.epsilon([each.mechanism for each in charges], delta, scale), DIGITS)
+
+
+def _mechanisms(charges: Sequence[Charge]) -> list[MechanismData]:
+    steps: dict[tuple[float, float], int] = {}
+    for each in charges:
+        steps[each.rate, each.noise] = steps.get((each.rate, each.noise), 0) + each.steps
+    return [{"rate": rate, "noise": noise, "steps": number} for (rate, noise), number in steps.items()]
