@@ -33,6 +33,7 @@ def with_training(fleet: Any) -> None:
 
 def on_processors(fleet: Any) -> None:
     """Leave what needs vLLM on GPUs, and let llama.cpp serve the small model, which a twin can."""
+    fleet["runs"][RUN].pop("privacy", None)  # a private model repeats no single letter, which this line asks it for
     server = fleet["servers"][SERVER]
     del server["vllm"]
     server |= {"model": {"path": "models/triage"}, "set": {"threads": 1, "context_tokens": 128}}

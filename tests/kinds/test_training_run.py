@@ -4,6 +4,7 @@ import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from rackwright.kinds.training_run.spec import TrackingServer
 from rackwright.schema.run import Elastic, Tracking
 from tests.support.recorded_hosts import RESOURCES, SECRET, STACK, recorded
 from tests.support.specs import changed
+from workloads.training.privacy.settings import Budget, Privacy
 
 LAUNCHER, WORKER = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
 UNIT = "training-digits.service"
@@ -53,6 +55,24 @@ def test_a_new_run_has_everything_before_it_starts(declared):
     start = steps.index(f"start {declared.spec.unit}")
     assert steps[start - 1] == "check its imports in /opt/workloads, and its data"
     assert max(number for number, text in enumerate(steps) if text.startswith("write")) < start
+
+
+@pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
+def test_the_launcher_of_a_private_run_gets_a_ledger_unless_one_is_there(declared, tmp_path):
+    ledger = tmp_path / "ledger"
+    privacy = Privacy(epsilon=1.0, delta=1e-5, data="rows", budget=Budget(epsilon=1.0, delta=1e-5, ledger=str(ledger)))
+    run = declared.spec.declared.model_copy(update={"privacy": privacy})
+    private = SimpleNamespace(spec=changed(declared.spec, declared=run), kind=declared.kind)
+    steps = planned(private, bare(declared.spec.host)).steps
+    found = [step for step in steps if str(ledger) in step.text]
+    assert len(found) == (declared is LAUNCHER)
+    for step in found:
+        argv = [each if each != declared.spec.account else "root" for each in step.argv]
+        subprocess.run(argv, check=True)
+        (ledger / "rows.jsonl").touch()
+        ledger.chmod(0o750)
+        subprocess.run(argv, check=True)  # it stays as it is
+        assert ledger.stat().st_mode & 0o777 == 0o750
 
 
 @pytest.mark.parametrize("folder", ["etc", "opt", "opt/bin"])

@@ -48,6 +48,11 @@ if [ ! -e "$logs/log" ]; then
   timeout -k 5 60 runuser -u "$account" -- tail -c 16777216 "$home/log" >> "$logs/log" 2> /dev/null || true
 fi
 """
+_LEDGER = """set -eu
+account=$1 ledger=$2
+# an account that charged it first keeps it: a ledger changes hands by no run
+[ -e "$ledger" ] || install -d -m 0700 -o "$account" -g "$account" "$ledger"
+"""
 _AWAIT = """set -eu
 unit=$1 account=$2 archive=$3 path=$4 home=$5 python=$6 plan=$7 seconds=$8
 if ! runuser -u "$account" -- env HOME="$home" PATH="$path" PYTHONPATH="$archive" PYTHONSAFEPATH=1 \
@@ -120,6 +125,9 @@ class _Planner:
             places = (spec.account, spec.etc, spec.home, spec.logs, spec.out)
             text = f"create {spec.etc}, {spec.home}, {spec.logs} and {spec.out}"
             steps.append(_run(text, "sh", "-c", _PLACES, "sh", *places))
+        if (promise := spec.declared.privacy) and self.is_launcher:
+            ledger = promise.budget.ledger
+            steps.append(_run(f"create {ledger} if it is missing", "sh", "-c", _LEDGER, "sh", spec.account, ledger))
         steps += gpu_assignment.steps(spec, spec.gpus, self.facts) if self.assigns else []
         steps += [put(file, spec) for file in self.files]
         if any(path.startswith(UNITS) for path in changed_paths):
