@@ -4,7 +4,6 @@ import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -61,9 +60,7 @@ def test_a_new_run_has_everything_before_it_starts(declared):
 def test_the_launcher_of_a_private_run_gets_a_ledger_unless_one_is_there(declared, tmp_path):
     ledger = tmp_path / "ledger"
     privacy = Privacy(epsilon=1.0, delta=1e-5, data="rows", budget=Budget(epsilon=1.0, delta=1e-5, ledger=str(ledger)))
-    run = declared.spec.declared.model_copy(update={"privacy": privacy})
-    private = SimpleNamespace(spec=changed(declared.spec, declared=run), kind=declared.kind)
-    steps = planned(private, bare(declared.spec.host)).steps
+    steps = planned(declared, bare(declared.spec.host), privacy=privacy).steps
     found = [step for step in steps if str(ledger) in step.text]
     assert len(found) == (declared is LAUNCHER)
     for step in found:
