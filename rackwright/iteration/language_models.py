@@ -18,10 +18,10 @@ from rackwright.iteration.request import TUNE, IterationRequest, Stage
 from rackwright.iteration.work import Work
 from workloads import config_file
 from workloads.checkpoint import disk
+from workloads.config_schema import ConfigSchema
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model
 from workloads.training.config import TrainingConfig
-from workloads.training.config_schema import ConfigSchema
 
 EXPORTER, QUANTIZER = "workloads.export", "workloads.quantize.language_model"
 PUBLISH = f"{Stage.PUBLISH}."

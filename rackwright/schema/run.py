@@ -19,7 +19,7 @@ from rackwright.schema.network import Network, links
 from rackwright.schema.pods import On, Pods
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
 from rackwright.schema.process_variables import ProcessVariables
-from workloads.training.privacy.settings import Privacy
+from workloads.privacy_settings import Privacy
 
 if TYPE_CHECKING:
     from workloads.training.config import TrainingConfig

@@ -65,6 +65,8 @@ WITHOUT_ENTRIES = {
     "host qualify": "measures",
     "init": "writes files that Git records",
     "lineage": "reads a registry",
+    "privacy ledger": "reads files of this computer",
+    "privacy receipt": "writes files of this computer, which are signed",
     "lock": "writes a file that Git records",
     "log export": "reads the log",
     "log add-key": "is an entry of its own",

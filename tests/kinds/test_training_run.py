@@ -16,7 +16,7 @@ from rackwright.kinds.training_run.spec import TrackingServer
 from rackwright.schema.run import Elastic, Tracking
 from tests.support.recorded_hosts import RESOURCES, SECRET, STACK, recorded
 from tests.support.specs import changed
-from workloads.training.privacy.settings import Budget, Privacy
+from workloads.privacy_settings import Budget, Privacy
 
 LAUNCHER, WORKER = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
 UNIT = "training-digits.service"

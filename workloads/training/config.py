@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from workloads.training.config_schema import Automatic, ConfigSchema, NotNegative, Positive, Share
+from workloads.config_schema import Automatic, ConfigSchema, NotNegative, Positive, Share
+from workloads.privacy_settings import Privacy
 from workloads.training.privacy import refusals
-from workloads.training.privacy.settings import Privacy
 
 
 class ImageClassifier(ConfigSchema):

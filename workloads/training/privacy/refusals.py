@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from workloads.training.privacy.settings import Privacy
+from workloads.privacy_settings import Privacy
 
 if TYPE_CHECKING:
     from workloads.training.config import TrainingConfig

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
+from workloads.privacy_settings import Privacy
 from workloads.training.data import Examples
 from workloads.training.privacy import noise
 from workloads.training.privacy.ledger import DIGEST_BYTES
-from workloads.training.privacy.settings import Privacy
 
 
 class Units:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from workloads.training.config_schema import ConfigSchema, Positive
+from workloads.config_schema import ConfigSchema, Positive
 
 Epsilon = Annotated[float, Field(ge=0.01, le=100)]
 """Bound of the privacy loss. The accountant is exact to a hundredth of it; above 100 it promises nothing."""
