@@ -209,6 +209,7 @@ MAY_IMPORT = {
         "twin",
         "workloads.recipes",
         "workloads.checkpoint",
+        "workloads.federation",
         "workloads.masking_report",
         "workloads.tracking",
         "workloads.training.privacy.report",

@@ -20,6 +20,7 @@ from rackwright.cli import (
     discover,
     drive,
     explain,
+    federation,
     gpu,
     host,
     init,
@@ -67,6 +68,7 @@ app.add_typer(registry.app, name="registry", rich_help_panel=OPERATE)
 app.add_typer(log.app, name="log", rich_help_panel=CHECK)
 app.add_typer(run.app, name="run", rich_help_panel=MODELS)
 app.add_typer(privacy.app, name="privacy", rich_help_panel=MODELS)
+app.add_typer(federation.app, name="federation", rich_help_panel=MODELS)
 app.add_typer(server.app, name="server", rich_help_panel=MODELS)
 tier.app.add_typer(restore_test.app)
 tier.app.add_typer(tier_bench.app)

@@ -514,6 +514,32 @@ class HeadsData(TypedDict):
     """Difference or error; empty without one."""
 
 
+class FederationContradiction(TypedDict):
+    """A place at which transcripts of sites contradict each other, or the site's own messages."""
+
+    round: int
+    """Number of the round."""
+    sites: Sequence[str]
+    """Sites whose transcripts differ from the others."""
+    problem: str
+    """The difference."""
+
+
+class FederationCheck(TypedDict):
+    """The comparison of the transcripts of a federated training."""
+
+    sites: Sequence[str]
+    """Sites whose transcripts and signatures were read."""
+    missing: Sequence[str]
+    """Members without a transcript."""
+    rounds: int
+    """Number of rounds in these transcripts."""
+    contradictions: Sequence[FederationContradiction]
+    """All contradictions, by round."""
+    learnt: Sequence[str]
+    """Sentences about the information that coordinator and sites could take from the messages."""
+
+
 class LogVerification(TypedDict):
     """The check of an operations log."""
 

@@ -35,8 +35,11 @@ from rackwright.tiering.bucket import Bucket
 from rackwright.tiering.manifest import ArchivedFile, Manifest
 from rackwright.tiering.meter import Meter
 from rackwright.tiering.remote import HostDirectory
+from tests.support import federations
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
+from workloads.federation import messages
+from workloads.federation.transcript import Transcript
 
 ALLOWED = (UserError, UnknownFact, MeasurementFailed)
 FILE = {"path": "a/b", "mode": 0o640, "bytes": 1, "sha256": "0" * 64, "mtime_ns": 1}
@@ -311,6 +314,10 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
     "rackwright/audit/digests.py": (_digests, [{"stack": "rack", "salt_id": "0", "claims": {"a": {"b": {"c": "d"}}}}]),
     "rackwright/erase/run.py": (_erased, [REPORT, {"failed": "x"}]),
     "rackwright/tiering/canary.py": (_canary, [CANARY]),
+    "workloads/federation/messages.py": (
+        lambda content: _allowed(lambda: messages.parse(content, Path("transcript.json"), Transcript)),
+        [federations.transcript("a").model_dump(mode="json")],
+    ),
 }
 """A function of foreign bytes for each module, with valid inputs: texts, plain data, or a list of lines of data."""
 

@@ -1,0 +1,86 @@
+"""The command that compares the transcripts of a federated training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rackwright import terminal
+from rackwright.cli.arguments import AsJson
+from rackwright.errors import Diagnostic, UserError, quantity
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_types import FederationCheck
+    from workloads.federation.transcript import Transcript
+
+app = typer.Typer(no_args_is_help=True, help="Federated trainings.")
+
+
+@app.callback()
+def _group() -> None:
+    """A callback, without which an application of one command has no names of commands."""
+
+
+@app.command()
+def verify(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Transcripts of sites, each with its .sig beside it.")
+    ],
+    signers: Annotated[
+        Path, typer.Option(metavar="FILE", help="Public key of each site, as allowed signers of ssh-keygen.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Compare the signed transcripts of all sites: whether the coordinator was the same to each of them. Reads files.
+
+    Each signature is checked first. Then members, rules, digests of code, recipe, models and updates are compared, and
+    the statements of the coordinator with what each site sent.
+
+    Exit status: 0 all transcripts agree, 1 they contradict each other, 2 a transcript or its signature is wrong,
+    3 the transcript of a member is missing.
+    """
+    from workloads.federation.compare import missing_members
+
+    transcripts = _read(files, signers)
+    document = _document(transcripts)
+    if as_json:
+        terminal.show_json(document)
+    else:
+        for each in document["contradictions"]:
+            terminal.show(f"round {each['round']}: {', '.join(each['sites'])}: {each['problem']}")
+        for site in document["missing"]:
+            terminal.show(f"{site}: no transcript")
+        result = "they contradict each other" if document["contradictions"] else "all agree"
+        rounds = quantity(document["rounds"], "round")
+        terminal.show(f"{quantity(len(transcripts), 'transcript')}, {rounds}: {result}")
+        for sentence in document["learnt"]:
+            terminal.show(sentence)
+    raise typer.Exit(1 if document["contradictions"] else 3 if missing_members(transcripts) else 0)
+
+
+def _read(files: list[Path], signers: Path) -> "list[Transcript]":
+    """Return the verified transcripts of *files*, one for each site."""
+    from workloads.federation.transcript import read_verified
+
+    found: dict[str, tuple[Path, Transcript]] = {}
+    for path in files:
+        transcript = read_verified(path, signers)
+        if transcript.site in found:
+            problem = f"it is a transcript of {transcript.site}, and so is {found[transcript.site][0]}"
+            raise UserError(Diagnostic(str(path), problem, "one transcript for each site", "Name one of them"))
+        found[transcript.site] = path, transcript
+    return [transcript for _, transcript in found.values()]
+
+
+def _document(transcripts: "list[Transcript]") -> "FederationCheck":
+    from workloads.federation.compare import contradictions, learnt, missing_members, rounds
+
+    return {
+        "sites": [each.site for each in transcripts],
+        "missing": missing_members(transcripts),
+        "rounds": rounds(transcripts),
+        "contradictions": [
+            {"round": each.round, "sites": each.sites, "problem": each.problem} for each in contradictions(transcripts)
+        ],
+        "learnt": learnt(transcripts),
+    }

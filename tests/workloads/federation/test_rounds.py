@@ -1,0 +1,114 @@
+"""A federation by files: each institution runs its own command, and reads files that others wrote."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.diagnostics import sentences
+from tests.support.federations import SITES, write_signed
+from workloads.federation import exchange
+from workloads.federation.__main__ import main
+from workloads.federation.compare import contradictions, missing_members
+from workloads.federation.transcript import read_verified
+
+SMALL = ("steps=4", "model.channels=4", "global_batch=32", "report_every_steps=1000")
+CHANGES = [argument for change in SMALL for argument in ("--set", change)]
+
+
+class Institutions:
+    """The directory of a coordinator, and the files of the sites."""
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory, self.rounds, self._capsys = directory, directory / "rounds", capsys
+        _, self.signers = write_signed(directory, [])
+        self.declare()
+
+    def declare(self) -> None:
+        terms = ("--federation", "wards", "--members", *SITES, "--rounds", "2")
+        (self.directory / "terms.json").write_text(self.run("terms", "digits", *CHANGES, *terms))
+        for number, site in enumerate(SITES):
+            only = f"data.only=[{number},{number + 1},{number + 5}]"
+            options = ("--terms", str(self.directory / "terms.json"), "--set", only)
+            (self.directory / f"{site}.json").write_text(self.run("site", site, "digits", *CHANGES, *options))
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        assert main([*arguments]) == status
+        printed = self._capsys.readouterr()
+        return sentences(printed.err) if status else printed.out
+
+    def advance(self, *options: str, status: int = 0) -> str:
+        terms, out = str(self.directory / "terms.json"), ("--out", str(self.rounds))
+        return self.run("advance", terms, "digits", *CHANGES, *out, *options, status=status)
+
+    def answer(self, site: str, round: int, status: int = 0) -> str:
+        place, key = self.rounds / f"round-{round:04d}", self.directory / "keys" / site
+        options = ("--key", str(key), "--out", str(self.directory / site))
+        return self.run("answer", str(self.directory / f"{site}.json"), str(place), *options, status=status)
+
+
+@pytest.fixture
+def institutions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Institutions:
+    (tmp_path / "keys").mkdir()
+    made = Institutions(tmp_path, capsys)
+    for site in SITES:
+        key = tmp_path / "keys" / site
+        subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
+        with made.signers.open("a") as file:
+            file.write(f"{site} {key.with_name(f'{site}.pub').read_text()}")
+    return made
+
+
+def test_institutions_train_by_files_and_their_transcripts_agree(institutions: Institutions) -> None:
+    assert institutions.advance() == "round 1 waits for a, b, c, d\n"
+    for site in SITES[:3]:
+        assert "round 1 is answered" in institutions.answer(site, 1)
+    assert institutions.advance() == "round 1 waits for d\n"
+    institutions.answer("d", 1)
+    assert "round 1: 4 updates" in institutions.advance()
+    for site in SITES[:3]:
+        institutions.answer(site, 2)
+    assert "d excluded: it is not connected\nround 2 was the last one" in institutions.advance("--close")
+    for site in SITES:
+        assert "round 2 was the last one" in institutions.answer(site, 2)
+    assert institutions.advance() == "round 2 was the last one\n"
+
+    files = [institutions.directory / site / "transcript.json" for site in SITES]
+    transcripts = [read_verified(path, institutions.signers) for path in files]
+    assert contradictions(transcripts) == [] == missing_members(transcripts)
+    assert [len(each.entries) for each in transcripts] == [2, 2, 2, 1]
+    first, last = institutions.rounds / "round-0001" / exchange.MODEL, institutions.rounds / exchange.MODEL
+    assert first.stat().st_size == last.stat().st_size and first.read_bytes() != last.read_bytes()
+
+
+def test_files_of_others_are_refused_or_excluded(institutions: Institutions) -> None:
+    institutions.advance()
+    place = institutions.rounds / "round-0001"
+    model = (place / exchange.MODEL).read_bytes()
+    for content, problem in ((model[:-4], f"the file has {len(model) - 4} bytes"), (model + b"\0", "longer than")):
+        (place / exchange.MODEL).write_bytes(content)
+        assert problem in institutions.answer("a", 1, status=2)
+    (place / exchange.MODEL).write_bytes(model[:-4] + b"\0\0\x80\x7f")
+    assert "it has numbers that are not finite" in institutions.answer("a", 1, status=2)
+    (place / exchange.MODEL).write_bytes(model)
+    for site in SITES:
+        institutions.answer(site, 1)
+
+    own = place / "replies" / "b"
+    (own / exchange.UPDATE).write_bytes((own / exchange.UPDATE).read_bytes()[:-4] + b"\0\0\0\0")
+    printed = institutions.advance()
+    assert "round 1: 3 updates" in printed
+    assert "b excluded: its update has another digest than its answer" in printed
+
+
+def test_a_coordinator_that_asks_for_other_terms_gets_no_answer(institutions: Institutions) -> None:
+    institutions.advance()
+    path = institutions.rounds / "round-0001" / exchange.REQUEST
+    request = json.loads(path.read_text())
+    path.write_text(json.dumps({**request, "terms": {**request["terms"], "clip_norm": 1e6}}))
+
+    assert "a: terms.clip_norm: the coordinator asks for 1000000.0; 5.0" in institutions.answer("a", 1, status=2)
+    assert not (institutions.rounds / "round-0001" / "replies").exists()
+    path.write_text(json.dumps({**request, "code": "import os"}))
+    assert "code has another form" in institutions.answer("a", 1, status=2)

@@ -1,0 +1,90 @@
+"""Requests and answers as files, which any means may carry between institutions.
+
+Arrays are the bytes of their float32 values, in the order of the model's names. Their reader knows names and shapes
+from its own recipe, so that a file has one possible length, and nothing in it is parsed.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from workloads.errors import Diagnostic, UserError
+from workloads.federation.messages import BYTES_MAX, M, RoundReply, RoundRequest, Statement, parse, read_content
+from workloads.federation.weights import Weights
+from workloads.files import write_atomic
+from workloads.training.config import ConfigSchema
+
+REQUEST, MODEL, REPLY, UPDATE, STATEMENT = "request.json", "model.f32", "reply.json", "update.f32", "statement.json"
+
+
+def write_request(directory: Path, request: RoundRequest, model: Weights) -> None:
+    """Write *request* with *model* to *directory*; the request comes last, so that it is never without its model."""
+    write_arrays(directory / MODEL, model)
+    _write(directory / REQUEST, request)
+
+
+def read_request(directory: Path, shapes: Weights) -> tuple[RoundRequest, dict[str, np.ndarray]]:
+    """Return the request in *directory*, and its model with the names and shapes of *shapes*.
+
+    Raises:
+        UserError: A file is missing, has another length, or is no such message.
+    """
+    return _read(directory / REQUEST, RoundRequest), read_arrays(directory / MODEL, shapes)
+
+
+def write_reply(directory: Path, reply: RoundReply, update: Weights) -> None:
+    """Write *reply* with *update* to *directory*; the reply comes last."""
+    write_arrays(directory / UPDATE, update)
+    _write(directory / REPLY, reply)
+
+
+def read_reply(directory: Path, shapes: Weights) -> tuple[RoundReply, dict[str, np.ndarray]]:
+    """Return the reply in *directory*, and its update with the names and shapes of *shapes*.
+
+    Raises:
+        UserError: A file is missing, has another length, or is no such message.
+    """
+    return _read(directory / REPLY, RoundReply), read_arrays(directory / UPDATE, shapes)
+
+
+def write_statement(directory: Path, statement: Statement) -> None:
+    """Write *statement* to *directory*."""
+    _write(directory / STATEMENT, statement)
+
+
+def read_statement(directory: Path) -> Statement:
+    """Return the statement in *directory*.
+
+    Raises:
+        UserError: The file is missing, too large, or no statement.
+    """
+    return _read(directory / STATEMENT, Statement)
+
+
+def write_arrays(path: Path, arrays: Weights) -> None:
+    """Write the values of *arrays* to *path*."""
+    write_atomic(path, b"".join(np.ascontiguousarray(each, dtype="<f4").tobytes() for each in arrays.values()))
+
+
+def read_arrays(path: Path, shapes: Weights) -> dict[str, np.ndarray]:
+    """Return the arrays in *path*, with the names and shapes of *shapes*.
+
+    Raises:
+        UserError: The file cannot be read, or has another length.
+    """
+    size = sum(each.size for each in shapes.values())
+    content = read_content(path, 4 * size)
+    if len(content) != 4 * size:
+        problem, expected = f"the file has {len(content)} bytes", f"{4 * size} bytes: {size} numbers of float32"
+        raise UserError(Diagnostic(str(path), problem, expected, "Ask its sender for the file again"))
+    values = np.frombuffer(content, dtype="<f4").astype(np.float32)
+    parts = np.split(values, np.cumsum([each.size for each in shapes.values()])[:-1])
+    return {name: part.reshape(each.shape) for (name, each), part in zip(shapes.items(), parts, strict=True)}
+
+
+def _write(path: Path, message: ConfigSchema) -> None:
+    write_atomic(path, message.model_dump_json(indent=1) + "\n")
+
+
+def _read(path: Path, kind: type[M]) -> M:
+    return parse(read_content(path, BYTES_MAX), path, kind)

@@ -1,0 +1,86 @@
+"""The messages between coordinator and site: data and never code, with digests of the arrays beside them."""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, PositiveInt, ValidationError
+
+from workloads.errors import Diagnostic, UserError
+from workloads.federation.config import Digest, Name, Terms
+from workloads.foreign import InvalidData, parse_json, read_file
+from workloads.training.config import ConfigSchema
+
+M = TypeVar("M", bound=ConfigSchema)
+BYTES_MAX = 64 << 20
+"""Most bytes of a message or a transcript; a round of 64 sites takes about 20 KB."""
+Text = Annotated[str, Field(max_length=200)]
+
+
+class Statement(ConfigSchema):
+    """The statement of the coordinator about a round, the same for all sites."""
+
+    round: PositiveInt
+    updates: dict[Name, Digest]
+    """Digest of the update that each site sent, as the coordinator received it."""
+    excluded: dict[Name, Text]
+    """Reason for each member whose update did not count; sites without an answer are among them."""
+    model: Digest
+    """Digest of the model after the round."""
+
+
+class RoundRequest(ConfigSchema):
+    """The request to a site to train one round; the model comes beside it."""
+
+    round: PositiveInt
+    terms: Terms
+    model: Digest
+    """Digest of the model to start from."""
+    statement: Statement | None = None
+    """The statement about the round before; None in the first one."""
+
+
+class RoundReply(ConfigSchema):
+    """The answer of a site; its update comes beside it."""
+
+    site: Name
+    round: PositiveInt
+    update: Digest
+    loss: float
+    """Mean loss of the received model on the held-out rows of the site; 0 without such rows."""
+    accuracy: float
+
+
+def parse(content: bytes, path: Path, kind: type[M]) -> M:
+    """Return the message or transcript of *kind* in *content* of the file *path*.
+
+    Raises:
+        UserError: The content is none.
+    """
+    try:
+        parse_json(content, BYTES_MAX)
+        return kind.model_validate_json(content)
+    except InvalidData as error:
+        problem = f"{error}"
+    except ValidationError as error:
+        problem = f"{'.'.join(map(str, error.errors()[0]['loc'])) or 'the whole'} has another form"
+    raise _unreadable(path, problem)
+
+
+def read_content(path: Path, limit: int) -> bytes:
+    """Return the bytes of *path*, at most *limit*.
+
+    Raises:
+        UserError: The file is missing or longer.
+    """
+    try:
+        return read_file(path, limit)
+    except OSError as error:
+        problem = f"the file cannot be read: {error.strerror}"
+    except InvalidData as error:
+        problem = f"{error}"
+    raise _unreadable(path, problem)
+
+
+def _unreadable(path: Path, problem: str) -> UserError:
+    expected = "a file of this release, as another party has written it"
+    return UserError(Diagnostic(str(path), problem, expected, "Ask that party for the file again"))

@@ -1,0 +1,101 @@
+"""The directory of a coordinator: one folder for each round, with its request and the answers of the sites."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workloads.federation import coordinator, exchange
+from workloads.federation.config import Terms
+from workloads.federation.coordinator import RoundResult
+from workloads.federation.messages import RoundReply, RoundRequest, Statement
+from workloads.federation.site import Site
+from workloads.federation.weights import Weights
+
+REPLIES = "replies"
+
+
+@dataclass(frozen=True, slots=True)
+class FileMember:
+    """A site whose answer is in a directory."""
+
+    directory: Path
+
+    def train(self, request: RoundRequest, model: Weights) -> tuple[RoundReply, Weights]:
+        """Return the answer that the site has written.
+
+        Raises:
+            UserError: The files are no answer.
+        """
+        return exchange.read_reply(self.directory, model)
+
+    def conclude(self, statement: Statement) -> None:
+        """Do nothing: the site reads the statement from the folder of its round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The state of a federation after a call of `advance`."""
+
+    round: int
+    """Round that waits for answers; the last round if the training is done."""
+    missing: tuple[str, ...]
+    """Members without an answer in this round."""
+    result: RoundResult | None = None
+    """Result of the round that this call has closed."""
+    done: bool = False
+
+
+def folder(directory: Path, round: int) -> Path:
+    """Return the folder of *round*."""
+    return directory / f"round-{round:04d}"
+
+
+def advance(directory: Path, terms: Terms, shapes: Weights, close: bool) -> Progress:
+    """Open the first round, or close the open one if it has all answers, and open the next one.
+
+    Args:
+        shapes: The initial model.
+        close: Whether the round is closed without the missing answers.
+
+    Raises:
+        UserError: The round has too few good updates, or a file of the coordinator is damaged.
+    """
+    opened = [n for n in range(1, terms.rounds + 1) if (folder(directory, n) / exchange.REQUEST).exists()]
+    if not opened:
+        exchange.write_request(folder(directory, 1), coordinator.make_request(terms, 1, None, shapes), shapes)
+        return Progress(1, terms.members)
+    place = folder(directory, opened[-1])
+    if (place / exchange.STATEMENT).exists():
+        return Progress(opened[-1], (), done=True)
+    request, model = exchange.read_request(place, shapes)
+    replies = {site: place / REPLIES / site for site in terms.members}
+    missing = tuple(site for site, path in replies.items() if not (path / exchange.REPLY).exists())
+    if missing and not close:
+        return Progress(request.round, missing)
+    members = {site: FileMember(path) for site, path in replies.items() if site not in missing}
+    result = coordinator.close_round(request, members, model)
+    if request.round == terms.rounds:
+        exchange.write_arrays(directory / exchange.MODEL, result.model)
+        exchange.write_statement(place, result.statement)
+        return Progress(request.round, (), result, done=True)
+    following = coordinator.make_request(terms, request.round + 1, result.statement, result.model)
+    exchange.write_request(folder(directory, request.round + 1), following, result.model)
+    return Progress(request.round + 1, terms.members, result)
+
+
+def answer(site: Site, place: Path) -> str:
+    """Answer the request in *place*, the folder of a round; after the last round, read its statement.
+
+    Returns:
+        A sentence about the result.
+
+    Raises:
+        UserError: The site refuses the request or the statement.
+    """
+    if (place / exchange.STATEMENT).exists():
+        statement = exchange.read_statement(place)
+        site.conclude(statement)
+        return f"round {statement.round} was the last one; its statement is in {site.path}"
+    request, model = exchange.read_request(place, site.shapes)
+    reply, update = site.train(request, model)
+    exchange.write_reply(place / REPLIES / site.name, reply, update)
+    return f"round {reply.round} is answered; accuracy of the received model {reply.accuracy:.4f}"

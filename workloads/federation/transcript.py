@@ -1,0 +1,87 @@
+"""The transcript of a site: the requests that it received and the digests of its updates, signed by its own SSH key."""
+
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+from workloads.errors import Diagnostic, UserError
+from workloads.federation.config import Digest, Name
+from workloads.federation.messages import BYTES_MAX, RoundRequest, Statement, parse, read_content
+from workloads.files import write_atomic
+from workloads.training.config import ConfigSchema
+
+NAMESPACE = "rackwright-federation"
+"""Purpose of the signatures; a signature for another purpose does not pass."""
+SIGNATURE_BYTES_MAX = 16 << 10
+
+
+class Entry(ConfigSchema):
+    """One round as a site saw it."""
+
+    request: RoundRequest
+    """The request of the coordinator, as the site received it."""
+    update: Digest
+    """Digest of the update that the site sent."""
+
+
+class Transcript(ConfigSchema):
+    """All rounds in which a site took part, in their order; a round that was repeated stands there twice."""
+
+    format: Literal[1] = 1
+    site: Name
+    entries: tuple[Entry, ...] = ()
+    conclusion: Statement | None = None
+    """The statement of the coordinator about the last round."""
+
+
+def signature_path(path: Path) -> Path:
+    """Return the file with the signature of the transcript in *path*."""
+    return path.with_name(f"{path.name}.sig")
+
+
+def write(transcript: Transcript, path: Path, key: Path) -> None:
+    """Write *transcript* to *path*, and its signature by the private *key* beside it.
+
+    Raises:
+        UserError: ssh-keygen does not sign with the key.
+    """
+    content = transcript.model_dump_json(indent=1).encode() + b"\n"
+    argv = ("ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key))
+    done = subprocess.run(argv, input=content, capture_output=True, check=False)
+    if done.returncode:
+        problem = f"ssh-keygen does not sign with it: {done.stderr.decode(errors='replace').strip()[:200]}"
+        raise UserError(Diagnostic(str(key), problem, "a private key without a passphrase", "Name another key"))
+    write_atomic(path, content)
+    write_atomic(signature_path(path), done.stdout)
+
+
+def read(path: Path) -> Transcript:
+    """Return the transcript in *path*, without a check of its signature.
+
+    Raises:
+        UserError: The file cannot be read, or is no transcript.
+    """
+    return parse(read_content(path, BYTES_MAX), path, Transcript)
+
+
+def read_verified(path: Path, signers: Path) -> Transcript:
+    """Return the transcript in *path* after a check of its signature by the key of its site in *signers*.
+
+    Args:
+        signers: Names of sites with their public keys, in the form of allowed signers of ssh-keygen.
+
+    Raises:
+        UserError: The file is no transcript, or *signers* has no key of its site that has signed it.
+    """
+    content = read_content(path, BYTES_MAX)
+    transcript = parse(content, path, Transcript)
+    read_content(signature_path(path), SIGNATURE_BYTES_MAX)
+    options = ("-f", str(signers), "-I", transcript.site, "-n", NAMESPACE, "-s", str(signature_path(path)))
+    argv = ("ssh-keygen", "-q", "-Y", "verify", *options)
+    # the content that was parsed, so that a file that changes between two reads does not count
+    done = subprocess.run(argv, input=content, capture_output=True, check=False)
+    if done.returncode:
+        problem = f"the signature is not that of {transcript.site}"
+        expected = f"a signature of these bytes by the key of {transcript.site} in {signers}"
+        raise UserError(Diagnostic(str(path), problem, expected, "Ask the site for its files again"))
+    return transcript
