@@ -1,4 +1,4 @@
-"""The command that compares the transcripts of a federated training."""
+"""The commands of federated trainings: their state, and the comparison of the transcripts of all sites."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,15 +10,56 @@ from rackwright.cli.arguments import AsJson
 from rackwright.errors import Diagnostic, UserError, quantity
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import FederationCheck
+    from rackwright.cli.json_types import FederationCheck, FederationStatus
+    from workloads.federation.round_folders import RoundsStatus
     from workloads.federation.transcript import Transcript
 
 app = typer.Typer(no_args_is_help=True, help="Federated trainings.")
 
 
-@app.callback()
-def _group() -> None:
-    """A callback, without which an application of one command has no names of commands."""
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the coordinator, with its rounds.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the round of a federated training, the sites that have answered it, and the excluded ones. Reads files.
+
+    Exit status: 0 the state was read, 2 the directory has no round, or a message is damaged.
+    """
+    from workloads.federation.round_folders import read_status
+
+    document = _status(read_status(directory))
+    if as_json:
+        terminal.show_json(document)
+        return
+    state = "done" if document["done"] else "open"
+    terminal.show(f"{document['federation']}: round {document['round']} of {document['rounds']}, {state}")
+    for each in document["sites"]:
+        answer = "no answer" if each["accuracy"] is None else f"answered, accuracy {each['accuracy']:.4f}"
+        terminal.show(f"  {each['site']}: {answer}, excluded from {quantity(len(each['excluded']), 'round')}")
+        for excluded in each["excluded"]:
+            terminal.show(f"    round {excluded['round']}: {excluded['reason']}")
+
+
+def _status(found: "RoundsStatus") -> "FederationStatus":
+    return {
+        "federation": found.terms.federation,
+        "round": found.round,
+        "rounds": found.terms.rounds,
+        "done": found.done,
+        "sites": [
+            {
+                "site": site,
+                "accuracy": found.replies[site].accuracy if site in found.replies else None,
+                "excluded": [
+                    {"round": number, "reason": statement.excluded[site]}
+                    for number, statement in sorted(found.statements.items())
+                    if site in statement.excluded
+                ],
+            }
+            for site in found.terms.members
+        ],
+    }
 
 
 @app.command()

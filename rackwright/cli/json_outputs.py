@@ -42,6 +42,7 @@ OUTPUTS: Mapping[str, Any] = {
     "drive certificate": json_types.CertificateCheck,
     "drive erase": json_types.ErasureData,
     "drive locate": json_types.LightData,
+    "federation status": json_types.FederationStatus,
     "federation verify": json_types.FederationCheck,
     "gpu top": GpuReportData,
     "host qualify": QualificationData,

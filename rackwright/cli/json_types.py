@@ -525,6 +525,41 @@ class FederationContradiction(TypedDict):
     """The difference."""
 
 
+class FederationExclusion(TypedDict):
+    """A round in which the update of a site did not count."""
+
+    round: int
+    """Number of the round."""
+    reason: str
+    """Reason of the coordinator."""
+
+
+class FederationSite(TypedDict):
+    """The part of one site in a federated training."""
+
+    site: str
+    """Name of the site."""
+    accuracy: float | None
+    """Accuracy of the received model on the site's held-out rows; null without an answer to the newest round."""
+    excluded: Sequence[FederationExclusion]
+    """Closed rounds in which its update did not count."""
+
+
+class FederationStatus(TypedDict):
+    """The state of a federated training."""
+
+    federation: str
+    """Name of the federation."""
+    round: int
+    """Number of the newest round."""
+    rounds: int
+    """Number of all rounds."""
+    done: bool
+    """Whether the last round is closed."""
+    sites: Sequence[FederationSite]
+    """All members."""
+
+
 class FederationCheck(TypedDict):
     """The comparison of the transcripts of a federated training."""
 

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from rackwright.cli.app import app
 from tests.support.federations import SITES, digest, statement, transcript, write_signed
 from workloads.errors import UserError
+from workloads.federation import round_folders
+from workloads.federation.messages import RoundReply
 from workloads.federation.transcript import NAMESPACE, Transcript
 
 Change = Callable[[Transcript], Transcript]
@@ -100,6 +102,29 @@ def test_another_site_cannot_sign(tmp_path: Path) -> None:
         CliRunner().invoke(
             app, ["federation", "verify", str(paths[0]), "--signers", str(signers)], catch_exceptions=False
         )
+
+
+def test_the_status_has_the_round_the_answers_and_the_excluded_sites(tmp_path: Path) -> None:
+    for entry in transcript("a", 2).entries:
+        request = entry.request
+        if request.round == 2:
+            request = request.model_copy(update={"statement": statement(1, {"c": "it is late"})})
+        place = round_folders.folder(tmp_path, request.round)
+        (place / round_folders.REPLIES / "b").mkdir(parents=True)
+        (place / round_folders.REQUEST).write_text(request.model_dump_json())
+    reply = RoundReply(site="b", round=2, update=digest("b2"), loss=0.5, accuracy=0.75)
+    (place / round_folders.REPLIES / "b" / round_folders.REPLY).write_text(reply.model_dump_json())
+
+    done = CliRunner().invoke(app, ["federation", "status", str(tmp_path), "--json"], catch_exceptions=False)
+    shown = CliRunner().invoke(app, ["federation", "status", str(tmp_path)], catch_exceptions=False).stdout
+    document = json.loads(done.stdout)
+    sites = {each["site"]: (each["accuracy"], each["excluded"]) for each in document["sites"]}
+
+    assert (document["round"], document["rounds"], document["done"]) == (2, 3, False)
+    assert (sites["b"], sites["c"]) == ((0.75, []), (None, [{"round": 1, "reason": "it is late"}]))
+    assert "wards: round 2 of 3, open" in shown and "    round 1: it is late" in shown
+    with pytest.raises(UserError, match="the directory has no round"):
+        CliRunner().invoke(app, ["federation", "status", str(tmp_path / "x")], catch_exceptions=False)
 
 
 def test_two_transcripts_of_one_site_are_refused(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ WITHOUT_ENTRIES = {
     "drive locate": "blinks a light",
     "env": "prints variables",
     "explain": "prints documentation",
+    "federation status": "reads files",
     "federation verify": "reads files",
     "gpu top": "reads hosts",
     "host qualify": "measures",

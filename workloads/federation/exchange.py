@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from workloads.errors import Diagnostic, UserError
-from workloads.federation.messages import BYTES_MAX, M, RoundReply, RoundRequest, Statement, parse, read_content
+from workloads.federation.messages import RoundReply, RoundRequest, Statement, read_content, read_message
+from workloads.federation.round_folders import REPLY, REQUEST, STATEMENT
 from workloads.federation.weights import Weights
 from workloads.files import write_atomic
 from workloads.training.config import ConfigSchema
 
-REQUEST, MODEL, REPLY, UPDATE, STATEMENT = "request.json", "model.f32", "reply.json", "update.f32", "statement.json"
+MODEL, UPDATE = "model.f32", "update.f32"
 
 
 def write_request(directory: Path, request: RoundRequest, model: Weights) -> None:
@@ -29,7 +30,7 @@ def read_request(directory: Path, shapes: Weights) -> tuple[RoundRequest, dict[s
     Raises:
         UserError: A file is missing, has another length, or is no such message.
     """
-    return _read(directory / REQUEST, RoundRequest), read_arrays(directory / MODEL, shapes)
+    return read_message(directory / REQUEST, RoundRequest), read_arrays(directory / MODEL, shapes)
 
 
 def write_reply(directory: Path, reply: RoundReply, update: Weights) -> None:
@@ -44,7 +45,7 @@ def read_reply(directory: Path, shapes: Weights) -> tuple[RoundReply, dict[str, 
     Raises:
         UserError: A file is missing, has another length, or is no such message.
     """
-    return _read(directory / REPLY, RoundReply), read_arrays(directory / UPDATE, shapes)
+    return read_message(directory / REPLY, RoundReply), read_arrays(directory / UPDATE, shapes)
 
 
 def write_statement(directory: Path, statement: Statement) -> None:
@@ -58,7 +59,7 @@ def read_statement(directory: Path) -> Statement:
     Raises:
         UserError: The file is missing, too large, or no statement.
     """
-    return _read(directory / STATEMENT, Statement)
+    return read_message(directory / STATEMENT, Statement)
 
 
 def write_arrays(path: Path, arrays: Weights) -> None:
@@ -84,7 +85,3 @@ def read_arrays(path: Path, shapes: Weights) -> dict[str, np.ndarray]:
 
 def _write(path: Path, message: ConfigSchema) -> None:
     write_atomic(path, message.model_dump_json(indent=1) + "\n")
-
-
-def _read(path: Path, kind: type[M]) -> M:
-    return parse(read_content(path, BYTES_MAX), path, kind)

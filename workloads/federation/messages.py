@@ -81,6 +81,15 @@ def read_content(path: Path, limit: int) -> bytes:
     raise _unreadable(path, problem)
 
 
+def read_message(path: Path, kind: type[M]) -> M:
+    """Return the message or transcript of *kind* in *path*.
+
+    Raises:
+        UserError: The file cannot be read, or has none.
+    """
+    return parse(read_content(path, BYTES_MAX), path, kind)
+
+
 def _unreadable(path: Path, problem: str) -> UserError:
     expected = "a file of this release, as another party has written it"
     return UserError(Diagnostic(str(path), problem, expected, "Ask that party for the file again"))

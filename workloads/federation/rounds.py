@@ -7,10 +7,9 @@ from workloads.federation import coordinator, exchange
 from workloads.federation.config import Terms
 from workloads.federation.coordinator import RoundResult
 from workloads.federation.messages import RoundReply, RoundRequest, Statement
+from workloads.federation.round_folders import REPLIES, REPLY, STATEMENT, folder, newest
 from workloads.federation.site import Site
 from workloads.federation.weights import Weights
-
-REPLIES = "replies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,6 @@ class Progress:
     done: bool = False
 
 
-def folder(directory: Path, round: int) -> Path:
-    """Return the folder of *round*."""
-    return directory / f"round-{round:04d}"
-
-
 def advance(directory: Path, terms: Terms, shapes: Weights, close: bool) -> Progress:
     """Open the first round, or close the open one if it has all answers, and open the next one.
 
@@ -59,16 +53,16 @@ def advance(directory: Path, terms: Terms, shapes: Weights, close: bool) -> Prog
     Raises:
         UserError: The round has too few good updates, or a file of the coordinator is damaged.
     """
-    opened = [n for n in range(1, terms.rounds + 1) if (folder(directory, n) / exchange.REQUEST).exists()]
+    opened = newest(directory, terms.rounds)
     if not opened:
         exchange.write_request(folder(directory, 1), coordinator.make_request(terms, 1, None, shapes), shapes)
         return Progress(1, terms.members)
-    place = folder(directory, opened[-1])
-    if (place / exchange.STATEMENT).exists():
-        return Progress(opened[-1], (), done=True)
+    place = folder(directory, opened)
+    if (place / STATEMENT).exists():
+        return Progress(opened, (), done=True)
     request, model = exchange.read_request(place, shapes)
     replies = {site: place / REPLIES / site for site in terms.members}
-    missing = tuple(site for site, path in replies.items() if not (path / exchange.REPLY).exists())
+    missing = tuple(site for site, path in replies.items() if not (path / REPLY).exists())
     if missing and not close:
         return Progress(request.round, missing)
     members = {site: FileMember(path) for site, path in replies.items() if site not in missing}
@@ -91,7 +85,7 @@ def answer(site: Site, place: Path) -> str:
     Raises:
         UserError: The site refuses the request or the statement.
     """
-    if (place / exchange.STATEMENT).exists():
+    if (place / STATEMENT).exists():
         statement = exchange.read_statement(place)
         site.conclude(statement)
         return f"round {statement.round} was the last one; its statement is in {site.path}"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from workloads.errors import Diagnostic, UserError
 from workloads.federation.config import Digest, Name
-from workloads.federation.messages import BYTES_MAX, RoundRequest, Statement, parse, read_content
+from workloads.federation.messages import BYTES_MAX, RoundRequest, Statement, parse, read_content, read_message
 from workloads.files import write_atomic
 from workloads.training.config import ConfigSchema
 
@@ -61,7 +61,7 @@ def read(path: Path) -> Transcript:
     Raises:
         UserError: The file cannot be read, or is no transcript.
     """
-    return parse(read_content(path, BYTES_MAX), path, Transcript)
+    return read_message(path, Transcript)
 
 
 def read_verified(path: Path, signers: Path) -> Transcript:

@@ -11,6 +11,7 @@ from tests.support.federations import SITES, write_signed
 from workloads.federation import exchange
 from workloads.federation.__main__ import main
 from workloads.federation.compare import contradictions, missing_members
+from workloads.federation.round_folders import REQUEST, read_status
 from workloads.federation.transcript import read_verified
 
 SMALL = ("steps=4", "model.channels=4", "global_batch=32", "report_every_steps=1000")
@@ -69,10 +70,14 @@ def test_institutions_train_by_files_and_their_transcripts_agree(institutions: I
     assert "round 1: 4 updates" in institutions.advance()
     for site in SITES[:3]:
         institutions.answer(site, 2)
+    waiting = read_status(institutions.rounds)
+    assert (waiting.round, waiting.done, [*waiting.replies], [*waiting.statements]) == (2, False, ["a", "b", "c"], [1])
     assert "d excluded: it is not connected\nround 2 was the last one" in institutions.advance("--close")
     for site in SITES:
         assert "round 2 was the last one" in institutions.answer(site, 2)
     assert institutions.advance() == "round 2 was the last one\n"
+    closed = read_status(institutions.rounds)
+    assert closed.done and closed.statements[2].excluded == {"d": "it is not connected"}
 
     files = [institutions.directory / site / "transcript.json" for site in SITES]
     transcripts = [read_verified(path, institutions.signers) for path in files]
@@ -104,7 +109,7 @@ def test_files_of_others_are_refused_or_excluded(institutions: Institutions) -> 
 
 def test_a_coordinator_that_asks_for_other_terms_gets_no_answer(institutions: Institutions) -> None:
     institutions.advance()
-    path = institutions.rounds / "round-0001" / exchange.REQUEST
+    path = institutions.rounds / "round-0001" / REQUEST
     request = json.loads(path.read_text())
     path.write_text(json.dumps({**request, "terms": {**request["terms"], "clip_norm": 1e6}}))
 

@@ -1,0 +1,61 @@
+"""The folders of the rounds of a coordinator, as far as they are messages; readable without NumPy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workloads.errors import Diagnostic, UserError
+from workloads.federation.config import Terms
+from workloads.federation.messages import RoundReply, RoundRequest, Statement, read_message
+
+REQUEST, REPLY, STATEMENT, REPLIES = "request.json", "reply.json", "statement.json", "replies"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundsStatus:
+    """The state of a federation by files."""
+
+    terms: Terms
+    round: int
+    """Number of the newest round."""
+    done: bool
+    """Whether this was the last round, and is closed."""
+    replies: dict[str, RoundReply]
+    """Answers to the newest round, by site."""
+    statements: dict[int, Statement]
+    """Statements about the closed rounds."""
+
+
+def folder(directory: Path, round: int) -> Path:
+    """Return the folder of *round*."""
+    return directory / f"round-{round:04d}"
+
+
+def newest(directory: Path, rounds: int) -> int:
+    """Return the number of the newest of at most *rounds* rounds that have a request; 0 without one."""
+    return next((n for n in range(rounds, 0, -1) if (folder(directory, n) / REQUEST).exists()), 0)
+
+
+def read_status(directory: Path) -> RoundsStatus:
+    """Return the state of the federation whose coordinator has *directory*.
+
+    Raises:
+        UserError: There is no round, or a message is damaged.
+    """
+    first = folder(directory, 1) / REQUEST
+    if not first.exists():
+        problem, expected = "the directory has no round", "the directory of `python -m workloads.federation advance`"
+        raise UserError(Diagnostic(str(directory), problem, expected, "Correct the path"))
+    terms = read_message(first, RoundRequest).terms
+    last = newest(directory, terms.rounds)
+    requests = [read_message(folder(directory, number) / REQUEST, RoundRequest) for number in range(1, last + 1)]
+    place = folder(directory, last)
+    statements = [request.statement for request in requests if request.statement]
+    done = (place / STATEMENT).exists()
+    if done:
+        statements.append(read_message(place / STATEMENT, Statement))
+    replies = {
+        site: read_message(place / REPLIES / site / REPLY, RoundReply)
+        for site in terms.members
+        if (place / REPLIES / site / REPLY).exists()
+    }
+    return RoundsStatus(terms, last, done, replies, {each.round: each for each in statements})
