@@ -148,6 +148,7 @@ MAY_IMPORT = {
         "schema",
         "facts",
         "kinds",
+        "fleet",
         "stack",
         "hosts",
         "audit",

@@ -22,6 +22,7 @@ HTTP = {
     "workloads/tracking/server.py": "builds the requests that the helper sends",
     "workloads/evaluation/served.py": "builds the request that the helper sends",
     "rackwright/tiering/onhost/transfer.py": "runs on hosts, without our packages: no redirects",
+    "rackwright/hosts/onhost/ask_alertmanager.py": "runs on hosts, and asks its own loopback address: no redirects",
     "rackwright/lock/vendor_keys.py": "downloads without a password a key that counts by its fingerprint alone",
     "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",
     "roles/virtual_address/templates/usr/local/sbin/rackwright-virtual-address.j2": "asks its own host: no redirects",

@@ -1,16 +1,15 @@
 """The networks of a cluster's pods and services: each inside what it may be, and beside all others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from typing import Any
 
+from rackwright.schema.formats import Network, parse_interface, parse_network
 from rackwright.schema.host import Host
 from rackwright.schema.network import links
 from rackwright.schema.problem import Keys, Problem
 
 SERVICES = "10.96.0.0/12"
 """The default of role kubernetes_control_plane."""
-Network = IPv4Network | IPv6Network
 
 
 def problems(
@@ -69,7 +68,7 @@ def _variables(hosts: Mapping[str, Host], host: str, role: str) -> Mapping[str, 
 
 def _network(text: Any) -> Network | None:
     try:
-        return ip_network(str(text))
+        return parse_network(str(text))
     except ValueError:
         return None
 
@@ -78,7 +77,7 @@ def _addresses(host: Host) -> Iterator[Network]:
     found = links(host.network, host.nics).values() if host.network else host.nics
     for link in found:
         for address in link.addresses:
-            yield ip_interface(str(address)).network
+            yield parse_interface(str(address)).network
 
 
 def _overlap(one: Network, other: Network) -> bool:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from workloads import config_file
 from workloads.command_line import new_parser
+from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.federation.config import SiteConfig, Terms, check_recipe, recipe_digest
 from workloads.tracking.provenance import code_digest
-from workloads.training.config import ConfigSchema, TrainingConfig
+from workloads.training.config import TrainingConfig
 from workloads.training.load_config import load_config
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from workloads.config_schema import ConfigSchema, Positive
 from workloads.errors import Diagnostic, UserError
-from workloads.training.config import ConfigSchema, ImageClassifier, Positive, TrainingConfig
+from workloads.training.config import ImageClassifier, TrainingConfig
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
 from workloads.federation.messages import RoundReply, RoundRequest, Statement, read_content, read_message
 from workloads.federation.round_folders import REPLY, REQUEST, STATEMENT
 from workloads.federation.weights import Weights
 from workloads.files import write_atomic
-from workloads.training.config import ConfigSchema
 
 MODEL, UPDATE = "model.f32", "update.f32"
 

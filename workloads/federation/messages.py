@@ -5,10 +5,10 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, PositiveInt, ValidationError
 
+from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
 from workloads.federation.config import Digest, Name, Terms
 from workloads.foreign import InvalidData, parse_json, read_file
-from workloads.training.config import ConfigSchema
 
 M = TypeVar("M", bound=ConfigSchema)
 BYTES_MAX = 64 << 20

@@ -4,11 +4,11 @@ import subprocess
 from pathlib import Path
 from typing import Literal
 
+from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
 from workloads.federation.config import Digest, Name
 from workloads.federation.messages import BYTES_MAX, RoundRequest, Statement, parse, read_content, read_message
 from workloads.files import write_atomic
-from workloads.training.config import ConfigSchema
 
 NAMESPACE = "rackwright-federation"
 """Purpose of the signatures; a signature for another purpose does not pass."""

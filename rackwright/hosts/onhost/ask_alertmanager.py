@@ -14,6 +14,11 @@ BODY_BYTES = 4 << 20
 SECONDS = 20
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def main() -> None:
     port, method, path, *body = sys.argv[1:]
     request = urllib.request.Request(f"https://127.0.0.1:{port}{path}", method=method)
@@ -25,7 +30,7 @@ def main() -> None:
         context.load_cert_chain(f"{PLACE}/client.crt", f"{PLACE}/client.key")
         handler = urllib.request.HTTPSHandler(context=context)
         # no proxy of the environment comes between
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handler)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect(), handler)
         with opener.open(request, timeout=SECONDS) as answer:
             status, content = answer.status, answer.read(BODY_BYTES)
     except urllib.error.HTTPError as error:

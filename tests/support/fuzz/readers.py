@@ -16,12 +16,13 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 
 from rackwright.audit import digests
+from rackwright.endpoints import minio
 from rackwright.endpoints.oci_archive import Descriptor, open_image
 from rackwright.endpoints.registry import RegistryClient, _Answer
 from rackwright.erase import run as erase
 from rackwright.errors import Diagnostic, HostUnreachable, UserError
 from rackwright.facts.view import UnknownFact
-from rackwright.foreign import InvalidData, parse_json
+from rackwright.foreign import InvalidData, parse_json, parse_object
 from rackwright.hosts import pool
 from rackwright.hosts.session import NotDone, Session
 from rackwright.kinds.network import unmanaged
@@ -30,6 +31,7 @@ from rackwright.qualify import dcgm, nvbandwidth
 from rackwright.qualify import run as qualification
 from rackwright.qualify.bench import Bench
 from rackwright.qualify.item import MeasurementFailed
+from rackwright.status import alerts
 from rackwright.tiering import canary
 from rackwright.tiering.bucket import Bucket
 from rackwright.tiering.manifest import ArchivedFile, Manifest
@@ -86,6 +88,24 @@ ANSWER = {
     "body": {"errors": [{"code": "DENIED", "message": "no"}]},
 }
 ENTRY = {"log": "a", "event": "b", "sequence": 1, "previous": ""}
+ALERT = {
+    "labels": {"alertname": "A", "instance": "h", "severity": "info"},
+    "annotations": {"summary": "x"},
+    "startsAt": "2026-12-01T00:00:00Z",
+    "status": {"state": "suppressed"},
+    "receivers": [{"name": "team"}],
+}
+SILENCE = {
+    "id": "1",
+    "status": {"state": "active"},
+    "matchers": [{"name": "alertname", "value": "A"}],
+    "comment": "x",
+    "createdBy": "me",
+    "endsAt": "2026-12-01T00:00:00Z",
+}
+STATEMENT = {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::b/*"]}
+POLICIES = {"rackwright.b.user": {"Version": "2012-10-17", "Statement": [STATEMENT]}}
+USER = {"status": "enabled", "policyName": "rackwright.b.user", "memberOf": ["team"], "policy": "x"}
 CANARY = {"runtime": "a", "outputs": {"y": [1.5, 2]}}
 
 
@@ -266,6 +286,34 @@ def _measured(content: bytes) -> None:
         _allowed(use)
 
 
+def _alerts(content: bytes) -> None:
+    """Read an answer of Alertmanager as alerts, as silences, and as the answer about a new silence."""
+    done = SimpleNamespace(status=0, stdout=b"200\n" + content, stderr="")
+    hosts: Any = SimpleNamespace(connection=lambda host: SimpleNamespace(run=lambda *_, **__: done))
+    fleet = SimpleNamespace(
+        monitoring=SimpleNamespace(host="h"), hosts={"h": SimpleNamespace(roles={"alertmanager": {}})}
+    )
+    stack: Any = SimpleNamespace(name="rack", fleet=fleet)
+    _allowed(lambda: alerts.alerts(hosts, stack))
+    _allowed(lambda: alerts.silences(hosts, stack))
+    _allowed(lambda: alerts.silence(hosts, stack, "HostNotReached", "", "why", "me", 60))
+
+
+def _rights(content: bytes) -> None:
+    """Read answers of MinIO's admin API: any of them leaves the policy of a bucket known or unknown."""
+    found: dict[str, dict[str, Any]] = {"b": {"policy": []}}
+
+    def send(*_: Any) -> Any:
+        return parse_object(content.decode("utf-8", "replace"), minio.ANSWER_BYTES)
+
+    with patch.object(minio, "send", send):
+        try:
+            minio.add_policies(None, {"b": ["user"]}, found)
+        except InvalidData:
+            return  # the sender itself makes an empty answer of it
+    assert isinstance(found["b"]["policy"], list | dict)
+
+
 def _digests(content: bytes) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory, "digests.json")
@@ -312,6 +360,8 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
         [[{"event": "progress", "text": "a"}, {"event": "failed", "reason": "a", "output": ["b"]}], [{"event": "ok"}]],
     ),
     "rackwright/audit/digests.py": (_digests, [{"stack": "rack", "salt_id": "0", "claims": {"a": {"b": {"c": "d"}}}}]),
+    "rackwright/status/alerts.py": (_alerts, [[ALERT], [SILENCE], {"silenceID": "1"}]),
+    "rackwright/endpoints/minio.py": (_rights, [POLICIES, USER]),
     "rackwright/erase/run.py": (_erased, [REPORT, {"failed": "x"}]),
     "rackwright/tiering/canary.py": (_canary, [CANARY]),
     "workloads/federation/messages.py": (
