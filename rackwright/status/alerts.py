@@ -77,15 +77,13 @@ def alerts(hosts: Hosts, stack: Stack) -> list[FiringAlert]:
         HostUnreachable: the monitoring host does not answer.
         StepFailed: Alertmanager does not answer.
     """
-    found = (_alert(each) for each in _ask(hosts, stack, "GET", "/api/v2/alerts"))
+    found = (_alert(each) for each in _rows(hosts, stack, "/api/v2/alerts"))
     return sorted((each for each in found if each.alert != HEARTBEAT), key=lambda each: (each.alert, each.host))
 
 
 def silences(hosts: Hosts, stack: Stack) -> list[Silence]:
     """Return the silences that hold, by their end; the errors are those of `alerts`."""
-    found = (
-        each for each in _ask(hosts, stack, "GET", "/api/v2/silences") if _text(each, "status", "state") == "active"
-    )
+    found = (each for each in _rows(hosts, stack, "/api/v2/silences") if _text(each, "status", "state") == "active")
     return sorted((_silence(each) for each in found), key=lambda each: each.ends)
 
 
@@ -145,9 +143,7 @@ def send_test(hosts: Hosts, stack: Stack, severity: Severity) -> tuple[str, ...]
     ends = (now + timedelta(minutes=TEST_MINUTES)).isoformat()
     body = [{"labels": labels, "annotations": {"summary": summary}, "startsAt": now.isoformat(), "endsAt": ends}]
     _ask(hosts, stack, "POST", "/api/v2/alerts", body)
-    sent = [
-        each for each in _ask(hosts, stack, "GET", "/api/v2/alerts") if _text(each, "labels", "sent") == labels["sent"]
-    ]
+    sent = [each for each in _rows(hosts, stack, "/api/v2/alerts") if _text(each, "labels", "sent") == labels["sent"]]
     return _alert(sent[0]).receivers if sent else ()
 
 
@@ -166,6 +162,19 @@ def _host(stack: Stack) -> str:
     return monitoring.host
 
 
+def _rows(hosts: Hosts, stack: Stack, path: str) -> list[Mapping[str, Any]]:
+    """Return the objects of a list of Alertmanager's."""
+    answer = _ask(hosts, stack, "GET", path)
+    if not isinstance(answer, list) or not all(isinstance(each, Mapping) for each in answer):
+        raise _invalid(_host(stack), "it is no list of objects")
+    return answer
+
+
+def _invalid(host: str, reason: str) -> StepFailed:
+    help = "Look at `journalctl -u rackwright-alertmanager.service` on the host"
+    return StepFailed(Diagnostic(f"{host}: Alertmanager", f"its answer is not valid: {reason}", help=help))
+
+
 def _ask(hosts: Hosts, stack: Stack, method: str, path: str, body: Any = None) -> Any:
     """Return the answer of Alertmanager."""
     host = _host(stack)
@@ -181,8 +190,7 @@ def _ask(hosts: Hosts, stack: Stack, method: str, path: str, body: Any = None) -
     try:
         return parse_json(content.encode(), ANSWER_BYTES, DEPTH) if content.strip() else {}
     except InvalidData as error:
-        help = "Look at `journalctl -u rackwright-alertmanager.service` on the host"
-        raise StepFailed(Diagnostic(f"{host}: Alertmanager", f"its answer is not valid: {error}", help=help)) from None
+        raise _invalid(host, str(error)) from None
 
 
 def _alert(raw: Mapping[str, Any]) -> FiringAlert:
