@@ -1,31 +1,25 @@
-"""Masking of files: streamed, written beside the target, and renamed when all of it is right."""
+"""Masking of files: streamed, written beside the target, and exchanged with it when all of it is right."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from rackwright.errors import ChangeRefused, Diagnostic, quantity
-from rackwright.files import fsync_directory, replacing, write_atomic
 from rackwright.masking.anonymity import AnonymityData, Groups, is_anonymous
 from rackwright.masking.findings import refusals
 from rackwright.masking.formats import Format, RecordWriter, open_reader, open_writer, quoting_nothing
 from rackwright.masking.masker import Masker
+from rackwright.masking.output import MODE, NotListed, new_output, publish_error
 from rackwright.masking.pseudonyms import Pseudonyms
 from rackwright.masking.records import Record
 from rackwright.masking.report import FileData, MaskingReport, report, to_text
-from rackwright.masking.sources import Source, check_target, list_sources
+from rackwright.masking.sources import STDIN, Source, check_target, list_sources
 from rackwright.progress import Progress, format_remaining, ignore
 from rackwright.schema.masking import MaskingPolicy
-from workloads.masking_report import FILE, report_path, sha256_of
 
 PROGRESS_SECONDS, PROGRESS_RECORDS = 1.0, 256
 """Interval of lines about the progress, and the records between two looks at the clock."""
-MODE = 0o600
-"""Mode of masked files whose source has none."""
 
 
 class Masking:
@@ -58,29 +52,23 @@ class Masking:
         sources = list_sources(source, form, self._policy)
         check_target(target, source, self._policy)
         self._total = sum(each.size for each in sources)
-        if source != "-" and Path(source).is_dir():
-            return self._directory(sources, target)
-        [only] = sources
-        mode = only.path.stat().st_mode & 0o777 if only.path else MODE
-        with replacing(target, mode) as file:
-            records = self._mask(only, file)
-            anonymity = self._judge()
-        content = self._report([_file_data(target, target.name, records)], anonymity)
-        write_atomic(report_path(target), to_text(content), mode)
-        return content
-
-    def _directory(self, sources: Sequence[Source], target: Path) -> MaskingReport:
-        with _replacing_directory(target) as place:
-            counts = {}
+        is_directory = source != STDIN and Path(source).is_dir()
+        with new_output(target, is_directory) as output:
+            files: list[FileData] = []
+            mode = MODE
             for each in sources:
-                path = place / each.name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("xb") as file:
-                    counts[each.name] = self._mask(each, file)
-            content = self._report(
-                [_file_data(place / name, name, count) for name, count in counts.items()], self._judge()
-            )
-            write_atomic(place / FILE, to_text(content))
+                name = each.name if is_directory else target.name
+                mode = MODE if is_directory else each.mode
+                with output.create(name, mode) as file:
+                    records = self._mask(each, file)
+                files.append({"name": name, "records": records, "sha256": output.sha256(name)})
+            content = self._report(files, self._judge())
+            with output.create(output.report, mode) as file:
+                file.write(to_text(content).encode())
+            try:
+                output.publish()
+            except (NotListed, OSError) as error:
+                raise ChangeRefused(publish_error(target, error)) from None
         return content
 
     def _mask(self, source: Source, target: BinaryIO) -> int:
@@ -141,10 +129,6 @@ class Masking:
         self._progress(text)
 
 
-def _file_data(path: Path, name: str, records: int) -> FileData:
-    return {"name": name, "records": records, "sha256": sha256_of(path)}
-
-
 def anonymity_errors(data: AnonymityData, where: str) -> Iterator[Diagnostic]:
     """Yield the diagnostics of groups of records that are too small or too uniform."""
     if data["small_groups"]:
@@ -160,24 +144,3 @@ def anonymity_errors(data: AnonymityData, where: str) -> Iterator[Diagnostic]:
         yield Diagnostic(
             where, problem, expected, "Generalise the quasi-identifiers more, or drop the sensitive column"
         )
-
-
-@contextmanager
-def _replacing_directory(target: Path) -> Iterator[Path]:
-    """Yield a new directory that replaces *target* at the end of the block; on failure it is removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    before = None
-    try:
-        yield place
-        if target.exists():
-            before = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            target.rename(before / target.name)
-        place.rename(target)
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-    finally:
-        if before is not None and target.exists():
-            shutil.rmtree(before)
-    fsync_directory(target.parent)

@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 from rackwright.errors import ChangeRefused, Diagnostic
 from rackwright.masking.formats import Format, format_error, format_of
+from rackwright.masking.output import MODE, require_free_or_listed
 from rackwright.masking.recognisers import Recogniser
 from rackwright.schema.masking import MaskingPolicy, TextRules
-from workloads.masking_report import report_path
 
 STDIN = "-"
 """The name of standard input."""
@@ -31,6 +31,11 @@ class Source:
     def size(self) -> int:
         """Size in bytes; 0 for standard input."""
         return self.path.stat().st_size if self.path else 0
+
+    @property
+    def mode(self) -> int:
+        """Rights of the file."""
+        return self.path.stat().st_mode & 0o777 if self.path else MODE
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -92,7 +97,7 @@ def check_target(target: Path, source: str, policy: MaskingPolicy) -> None:
     """Return if a masking may write *target*.
 
     Raises:
-        ChangeRefused: The target is the source, lies in it, or has other content than an earlier masking.
+        ChangeRefused: The target is the source, lies in it, or is not exactly the output of an earlier masking.
     """
     if Recogniser(policy.text or TextRules(countries=())).find(target.name):
         problem, expected = "its name has an identifier", "a name without identifiers"
@@ -102,6 +107,4 @@ def check_target(target: Path, source: str, policy: MaskingPolicy) -> None:
         if target.resolve() == data or data in target.resolve().parents:
             problem, expected = "the target is the source, or lies in it", "another place: the data stay as they are"
             raise ChangeRefused(Diagnostic(str(target), problem, expected, "Name another target"))
-    if target.exists() and not report_path(target).is_file():
-        problem, expected = "it exists already", f"a new name, or data with their report {report_path(target).name}"
-        raise ChangeRefused(Diagnostic(str(target), problem, expected, "Name another target"))
+    require_free_or_listed(target, source != STDIN and Path(source).is_dir())

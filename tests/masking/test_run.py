@@ -297,7 +297,7 @@ def test_a_killed_masking_leaves_nothing_that_looks_whole(policy: Path, tmp_path
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, cwd=ROOT)
     assert process.stdin is not None
     line = json.dumps({"id": 1, "notes": "电话13800138000"}).encode() + b"\n"
-    while not [each for each in tmp_path.iterdir() if each.name.startswith(".masked") and each.stat().st_size]:
+    while not [each for each in tmp_path.glob(".masked*/masked.jsonl") if each.stat().st_size]:
         process.stdin.write(line * 1000)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
