@@ -8,7 +8,10 @@ from typing import Any
 
 from rackwright.schema.masking import MaskedColumn
 
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+(Z|[+-][0-9]{2}:?[0-9]{2})?)?")
+_ISO = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"((?P<sign>[T ])[0-9]{2}:[0-9]{2}(?P<seconds>:[0-9]{2}(?P<fraction>\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
 _YEAR = re.compile(r"[12][0-9]{3}")
 FORMS = {
     "year": _YEAR,
@@ -16,6 +19,15 @@ FORMS = {
     "decade": re.compile(r"[12][0-9]{2}0s"),
 }
 """Forms of generalised dates."""
+PLACEHOLDERS = frozenset(
+    "0001-01-01 1111-11-11 1582-10-15 1753-01-01 1800-01-01 1899-12-30 1899-12-31 1900-01-01 1901-01-01 1970-01-01"
+    " 2999-12-31 3000-01-01 9999-01-01 9999-12-31".split()
+)
+"""Dates that programs write for an unknown one: moved, they would show the offset of their person."""
+
+
+YEAR_FIRST = 1000
+"""First year of dates that move: strftime writes earlier ones with fewer digits."""
 
 
 class WrongValue(ValueError):
@@ -56,20 +68,46 @@ def bins(edges: tuple[float, ...]) -> list[str]:
 
 
 def shift(column: MaskedColumn, value: Any, days: int) -> Any:
-    """Return the date or time *value*, *days* later, in the same form.
+    """Return the date or time *value*, *days* later, in the same form; None for a placeholder of an unknown date.
 
     Raises:
         WrongValue: The value is no date, or has no such neighbour in the calendar.
     """
+    day = parse_date(value, column.form)
+    text = f"{day.year:04}-{day.month:02}-{day.day:02}"
+    is_placeholder = text in PLACEHOLDERS or text in column.placeholders or text[5:] in column.placeholders
+    return None if is_placeholder else _move(column, value, day, days)
+
+
+def is_shifted(column: MaskedColumn, value: Any) -> bool:
+    """Return whether *value* has the form of the results of `shift`."""
     try:
-        if isinstance(value, date):
-            return value + timedelta(days)
-        day = parse_date(value, column.form) + timedelta(days)
+        return bool(value == _move(column, value, parse_date(value, column.form), 0))
+    except WrongValue:
+        return False
+
+
+def _move(column: MaskedColumn, value: Any, day: date, days: int) -> Any:
+    """Return *day*, *days* later, in the form of *value*: nothing of the text of *value* is copied."""
+    try:
+        moved = day + timedelta(days)
     except OverflowError:
-        raise WrongValue("dates of the years 1 to 9999") from None
+        moved = date.min
+    if moved.year < YEAR_FIRST:
+        raise WrongValue(f"dates of the years {YEAR_FIRST} to 9999")
+    if isinstance(moved, datetime):
+        moved = moved.replace(tzinfo=None)  # an offset from UTC shows the season
+    if isinstance(value, date):
+        return moved
     if column.form:
-        return day.strftime(column.form)
-    return f"{day:%Y-%m-%d}{value[10:]}"  # the time, which the parser has checked
+        return moved.strftime(column.form)
+    parts = _ISO.fullmatch(value)
+    if parts is None or parts["sign"] is None or not isinstance(moved, datetime):
+        return moved.isoformat()[:10]
+    fraction = "milliseconds" if len(parts["fraction"] or "") <= len(".123") else "microseconds"
+    return moved.isoformat(
+        parts["sign"], fraction if parts["fraction"] else "seconds" if parts["seconds"] else "minutes"
+    )
 
 
 def parse_date(value: Any, form: str | None) -> date:

@@ -123,6 +123,8 @@ def _type(kind: Any, path: str, policy: MaskingPolicy) -> Any:
         raise Unreadable("a column has maps or bytes; only a column with the rule drop may have them")
     if types.is_dictionary(kind):
         kind = kind.value_type
+    if column is not None and column.rule == "shift_dates" and types.is_timestamp(kind):
+        return pyarrow.timestamp(kind.unit)  # without a zone
     return kind if column is not None and column.rule in _SAME_TYPE else pyarrow.string()
 
 

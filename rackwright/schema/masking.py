@@ -30,7 +30,7 @@ RECORD = r"[#@A-Za-z0-9 ./_-]+"
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "pseudonym": ("domain",),
     "generalise": ("to", "length", "edges", "form"),
-    "shift_dates": ("person", "days", "form"),
+    "shift_dates": ("person", "days", "form", "placeholders"),
 }
 """Further keys of each rule; the others have none."""
 _NEEDED = {"generalise": ("to",), "shift_dates": ("person",), "prefix": ("length",), "bins": ("edges",)}
@@ -58,7 +58,10 @@ class MaskedColumn(Schema):
     person: str | None = None
     """The column of `shift_dates` that names the person."""
     days: Annotated[int, Field(ge=1, le=LONGEST_SHIFT)] = 365
-    """Largest offset of `shift_dates` in days, into past or future."""
+    """Largest offset of `shift_dates` in days, into past or future: the same for all columns of a policy."""
+    placeholders: Many[Annotated[str, Field(pattern=r"^([0-9]{4}-)?(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]] = ()
+    """Dates of `shift_dates` that stand for an unknown one, such as `1900-01-01`, or `01-01` for that day of each year.
+    They are left empty: moved, they would show the offset. Common ones of programs are known."""
     form: str | None = None
     """Form of the dates as in Python's strptime, such as `%d.%m.%Y`; without it, ISO 8601."""
 
@@ -84,6 +87,9 @@ class MaskedColumn(Schema):
         if self.form is not None and not {"%Y", "%y"} & {*re.findall("%.", self.form)}:
             expected = "a form of strptime with the year, such as %d.%m.%Y"
             yield Problem(f"got {excerpt(self.form)}", expected, "Write %Y in it", ("form",))
+        if self.rule == "shift_dates" and {"%z", "%Z"} & {*re.findall("%.", self.form or "")}:
+            expected = "a form without a zone: the offset from UTC shows the season"
+            yield Problem(f"got {excerpt(self.form or '')}", expected, "Drop the zone from the data", ("form",))
 
 
 def _record_form(text: str) -> str:
@@ -174,12 +180,21 @@ class MaskingPolicy(Schema):
             yield Problem("got no column", "one column or more", "Name each column of the data", ("columns",))
         for name, column in self.columns.items():
             yield from self._column_problems(name, column)
+        yield from self._offset_problems()
         texts = [name for name, column in self.columns.items() if column.rule == "text"]
         if texts and self.text is None:
             help = "Write `text: {countries: [CN, DE]}` with the countries of the people in the data, or []"
             yield Problem("got no text", f"text says what {texts[0]} is searched for", help)
         if quasi := self.quasi_identifiers:
             yield from self._quasi_problems(quasi)
+
+    def _offset_problems(self) -> Iterator[Problem]:
+        """Yield the problems of columns by which a person would have two offsets."""
+        moved = [(name, column.days) for name, column in self.columns.items() if column.rule == "shift_dates"]
+        for name, days in moved[1:]:
+            if days != moved[0][1]:
+                expected = f"{moved[0][1]}, as {moved[0][0]} has: a person has one offset for all columns"
+                yield Problem(f"got {days}", expected, "Write one number", ("columns", name, "days"))
 
     def _quasi_problems(self, quasi: QuasiIdentifiers) -> Iterator[Problem]:
         for index, name in enumerate(quasi.columns):

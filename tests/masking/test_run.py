@@ -5,10 +5,12 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +162,65 @@ def test_the_dates_of_a_person_move_together(policy: Path, tmp_path: Path) -> No
     mask(policy, tmp_path / "raw.csv", tmp_path / "masked.csv")
     first, second, other, timed = (each["seen"] for each in read_records(tmp_path / "masked.csv"))
 
-    from datetime import date
-
     assert (date.fromisoformat(second) - date.fromisoformat(first)).days == 59
     assert first != "2026-01-01" and other != first
-    assert timed == f"{first} 10:20:30+08:00"
+    assert timed == f"{first} 10:20:30"
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ("2026-03-04T10:11", r"....-..-..T10:11"),
+        ("2026-03-04 10:11:12Z", r"....-..-.. 10:11:12"),
+        ("2026-03-04T10:11:12.5+0800", r"....-..-..T10:11:12\.500"),
+        ("2026-03-04T10:11:12.123456789", r"....-..-..T10:11:12\.123456"),
+        ("2026-03-04T10:11:12.110101199003078515", None),
+        ("2026-03-04T10:11:12+12:34:56", None),
+        ("2026-03-04T10:11:61", None),
+        ("2026-03-04T10", None),
+        ("2026-03-04T1011", None),
+        ("2026-03-04 10:11 Anna", None),
+        ("0999-03-04", None),
+        ("9999-12-30", None),
+    ],
+)
+def test_a_date_is_written_from_its_date_and_time_alone(
+    policy: Path, tmp_path: Path, value: str, form: str | None
+) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", [{"id": each, "seen": value} for each in range(9)])
+    if form is None:
+        with pytest.raises(ChangeRefused, match="cannot be masked by its rule"):
+            mask(policy, tmp_path / "raw.jsonl", tmp_path / "masked.jsonl")
+        return
+    mask(policy, tmp_path / "raw.jsonl", tmp_path / "masked.jsonl")
+    assert all(re.fullmatch(form, each["seen"]) for each in read_records(tmp_path / "masked.jsonl"))
+    assert check_data(load_policy(policy), str(tmp_path / "masked.jsonl"))["findings"] == []
+    write_jsonl(tmp_path / "masked.jsonl", [{"id": "patient_bcdfghjklmnpqrst", "seen": value}])
+    found = check_data(load_policy(policy), str(tmp_path / "masked.jsonl"))["findings"]
+    assert ("seen" in {each["column"] for each in found}) == (re.fullmatch(form, value) is None)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_placeholder_of_an_unknown_date_does_not_show_the_offset(policy: Path, tmp_path: Path, form: str) -> None:
+    policy.write_text(POLICY.replace("person: id}", 'person: id, placeholders: ["01-01", "2001-02-03"]}'))
+    days = ["1900-01-01", "9999-12-31", "1987-01-01", "2001-02-03", "1987-01-02"]
+    WRITERS[form](tmp_path / f"raw.{form}", [{"id": "1", "seen": each} for each in days])
+    mask(policy, tmp_path / f"raw.{form}", tmp_path / f"masked.{form}")
+
+    *empty, moved = (each["seen"] for each in read_records(tmp_path / f"masked.{form}"))
+    assert not any(empty) and moved
+
+
+def test_a_zone_of_parquet_does_not_show_the_season(policy: Path, tmp_path: Path) -> None:
+    moment = datetime(2026, 7, 4, 3, tzinfo=UTC)
+    table = pa.Table.from_pylist(
+        [{"id": 1, "seen": moment}], pa.schema({"id": pa.int64(), "seen": pa.timestamp("us", "Europe/Berlin")})
+    )
+    parquet.write_table(table, tmp_path / "raw.parquet")
+    mask(policy, tmp_path / "raw.parquet", tmp_path / "masked.parquet")
+    [record] = read_records(tmp_path / "masked.parquet")
+
+    assert record["seen"].tzinfo is None and record["seen"].hour == 5
 
 
 def test_columns_without_a_rule_are_refused_all_at_once(policy: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def _values() -> dict[str, Callable[[Record], object]]:
         "year": ("1961-02", 1961, "61"),
         "zip": ("11044", "110*", "11"),
         "age": (21, "21", "18-<64"),
-        "seen": ("tomorrow", "02.01.2026", 20260102),
+        "seen": ("tomorrow", "02.01.2026", 20260102, "2026-01-02T10:11:12.123456789", "2026-01-02T10:11Z"),
         "left": ("2026-01-03",),
     }
     for name, values in wrong.items():

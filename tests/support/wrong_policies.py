@@ -36,6 +36,13 @@ WRONG = [
     (", person: patient_id", "", "7: columns.admitted: got no person; shift_dates needs person"),
     ("person: patient_id", "person: patient", "7: columns.admitted.person: got 'patient'; a column of this policy"),
     ("person: patient_id", "person: patient_id, days: 9999", "7: columns.admitted.days: got 9999; it is 3650 or less"),
+    ("person: patient_id", "person: patient_id, form: '%d.%m.%Y %z'", "7: columns.admitted.form: got '%d.%m.%Y %z'"),
+    (
+        "person: patient_id",
+        "person: patient_id, placeholders: ['1.1.']",
+        "7: columns.admitted.placeholders[0]: got '1.1.'",
+    ),
+    ("ward: {rule: keep}", "ward: {rule: shift_dates, person: patient_id, days: 30}", "8: columns.ward.days: got 30"),
     (", edges: [18, 40, 65]", "", "9: columns.age: got no edges; bins needs edges"),
     ("[18, 40, 65]", "[18, 65, 40]", "9: columns.age.edges: got 18, 65, 40"),
     ('  "messages', '  messages: {rule: keep}\n  "messages', "10: columns.messages: got the rule keep; either a rule"),
