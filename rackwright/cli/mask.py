@@ -110,7 +110,9 @@ def _lines(report: "MaskingReport", target: Path) -> Iterator[str]:
         if column["looks_like_identifier"]:
             yield f"warning: {column['name']} is kept, and looks like an identifier"
     if anonymity := report["anonymity"]:
-        yield f"smallest of {quantity(anonymity['groups'], 'group')}: {quantity(anonymity['smallest'], 'record')}"
+        size = quantity(anonymity["smallest"], anonymity["unit"])
+        more = " or more" if anonymity["unit"] == "person" else ""
+        yield f"smallest of {quantity(anonymity['groups'], 'group')}: {size}{more}"
     yield f"not found: {'; '.join(report['not_covered'])}"
     yield f"report: {report_path(target)}"
 

@@ -98,7 +98,7 @@ def check_data(
         ChangeRefused: A file is missing, or not of its format.
     """
     sources = list_sources(source, form, policy, but=FILE)
-    checker, groups = Checker(policy), Groups(policy.quasi_identifiers) if policy.quasi_identifiers else None
+    checker, groups = Checker(policy), Groups(policy.groups) if policy.groups else None
     records = {each.name: _check_file(each, policy, checker, groups, progress) for each in sources}
     names = ColumnNames(policy)
     found: list[CheckFinding] = [
@@ -150,7 +150,7 @@ def _metadata(source: Source) -> list[CheckFinding]:
 def _small(data: AnonymityData) -> Iterator[tuple[str, int]]:
     """Yield the problems of groups that are too small or too uniform, with their number."""
     if count := data["small_groups"]:
-        yield f"groups have fewer than {data['k']} records; the smallest has {data['smallest']}", count
+        yield f"groups have fewer than {data['k']} {data['unit']}s; the smallest has {data['smallest']}", count
     if count := data["uniform_groups"]:
         yield f"groups have fewer than {data['l']} different sensitive values", count
 

@@ -11,6 +11,12 @@ Visit = Callable[[str, MaskedColumn, Any, Record], Any]
 """Takes the path of a column, its rule, a value and the whole record; returns the new value."""
 
 
+AMBIGUOUS = "keys that are not empty and have no dot and no []; a whole path as key beside no object of its name"
+"""Expectation of keys by which two places of a record would have the same path."""
+MISSING = object()
+"""The value of a column that a record does not have."""
+
+
 class Walker:
     """Walks through records by the rules of a policy."""
 
@@ -31,6 +37,9 @@ class Walker:
         result = {}
         for key, item in value.items():
             below = f"{path}.{key}" if path else key
+            if not _has_one_place(key, item, value, value is record):
+                self._findings.add(below, AMBIGUOUS, place)
+                continue
             column = self._columns.get(below)
             if column is not None and column.rule == "drop":
                 self._findings.has_known = True
@@ -58,14 +67,23 @@ class Walker:
         self._findings.add(path, UNNAMED, place)
 
 
-def value_at(record: Record, path: str) -> Any:
-    """Return the value of the column *path*, which is in no list; None if the record has none."""
+def value_at(record: Record, path: str, default: Any = None) -> Any:
+    """Return the value of the column *path*, which is in no list; *default* if the record has none."""
     if path in record:
         return record[path]
     value: Any = record
     for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, dict) or key not in value:
+            return default
+        value = value[key]
     return value
+
+
+def _has_one_place(key: str, item: Any, parent: Record, is_top: bool) -> bool:
+    """Return whether no other place of the record can have the path of *key*."""
+    if key == "" or "[]" in key:
+        return False
+    return "." not in key or (is_top and not isinstance(item, dict | list) and key.partition(".")[0] not in parent)
 
 
 def _above(name: str) -> list[str]:

@@ -34,7 +34,7 @@ class Masking:
         self._policy, self._file, self._progress = policy, file, progress
         self._pseudonyms = Pseudonyms(secret)
         self._masker = Masker(policy, self._pseudonyms)
-        self._groups = Groups(policy.quasi_identifiers) if policy.quasi_identifiers else None
+        self._groups = Groups(policy.groups) if policy.groups else None
         self._records, self._bytes, self._total = 0, 0, 0
         self._began = self._shown = time.monotonic()
 
@@ -134,9 +134,8 @@ def anonymity_errors(data: AnonymityData, where: str) -> Iterator[Diagnostic]:
     if data["small_groups"]:
         records, groups = quantity(data["small_records"], "record"), quantity(data["small_groups"], "group")
         problem = f"{records} of {groups} share their quasi-identifiers with too few others"
-        expected = (
-            f"{data['k']} records or more in each of the {data['groups']} groups; the smallest has {data['smallest']}"
-        )
+        expected = f"{data['k']} {data['unit']}s or more in each of the {data['groups']} groups"
+        expected += f"; the smallest has {data['smallest']}"
         yield Diagnostic(where, problem, expected, "Generalise these columns more, or drop one")
     if data["uniform_groups"]:
         problem = f"{quantity(data['uniform_groups'], 'group')} have too few different sensitive values"

@@ -135,6 +135,9 @@ class QuasiIdentifiers(Schema):
     """Columns of the masked data."""
     k: Annotated[int, Field(ge=2, le=10_000)]
     """Fewest records with the same values of these columns (k-anonymity)."""
+    person: str | None = None
+    """The column of the masked data that names the person: k then counts persons instead of records. The default is the
+    `person` of `shift_dates`, if the output has it."""
     sensitive: str | None = None
     """The column whose values differ among these records."""
     l: Annotated[int, Field(ge=2, le=100)] | None = None  # noqa: E741 -- the name of the measure
@@ -174,6 +177,16 @@ class MaskingPolicy(Schema):
         raise_any(self.problems())
         return self
 
+    @property
+    def groups(self) -> QuasiIdentifiers | None:
+        """The quasi-identifiers, with the column of the person if there is one."""
+        quasi = self.quasi_identifiers
+        if quasi is None or quasi.person:
+            return quasi
+        persons = [column.person for column in self.columns.values() if column.person]
+        kept = [each for each in persons if each not in quasi.columns and self._value_problem(each) is None]
+        return quasi.model_copy(update={"person": kept[0] if kept else None})
+
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of columns and settings that do not fit each other."""
         if not self.columns:
@@ -202,6 +215,8 @@ class MaskingPolicy(Schema):
                 yield problem.below("quasi_identifiers", "columns", index)
         if quasi.sensitive and (problem := self._value_problem(quasi.sensitive)):
             yield problem.below("quasi_identifiers", "sensitive")
+        if quasi.person and (problem := self._value_problem(quasi.person)):
+            yield problem.below("quasi_identifiers", "person")
         if quasi.sensitive in quasi.columns:
             expected, place = "the sensitive column is none of columns", ("quasi_identifiers", "sensitive")
             yield Problem(f"got {quasi.sensitive!r}", expected, "Remove it from columns", place)
