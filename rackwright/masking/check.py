@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 from rackwright.errors import quantity
 from rackwright.masking import generalise, pseudonyms
 from rackwright.masking.anonymity import AnonymityData, Groups
-from rackwright.masking.findings import UNNAMED, ColumnNames, Findings
+from rackwright.masking.findings import UNNAMED, Findings
 from rackwright.masking.formats import Format, open_reader, quoting_nothing
 from rackwright.masking.parquet_format import metadata_leaks
 from rackwright.masking.policy import digest
@@ -27,7 +27,8 @@ class CheckFinding(TypedDict):
     """A difference between data and their policy."""
 
     column: str
-    """Name of the column, or ``file``, ``report`` or ``quasi_identifiers``."""
+    """Name of the column in the policy, or ``file``, ``report`` or ``quasi_identifiers``. A column that the policy does
+    not name is a position, such as ``column 3``."""
     problem: str
     """Difference from the policy."""
     count: int
@@ -72,7 +73,7 @@ class Checker:
 
     def _check(self, path: str, column: MaskedColumn, value: Any, record: Record) -> None:
         if problem := self._problem(path, column, value):
-            self.findings.add(path, problem, self._place)
+            self.findings.add(path, problem, self._place, path)
 
     def _problem(self, path: str, column: MaskedColumn, value: Any) -> str:
         match column.rule:
@@ -100,15 +101,14 @@ def check_data(
     sources = list_sources(source, form, policy, but=FILE)
     checker, groups = Checker(policy), Groups(policy.groups) if policy.groups else None
     records = {each.name: _check_file(each, policy, checker, groups, progress) for each in sources}
-    names = ColumnNames(policy)
     found: list[CheckFinding] = [
         {
-            "column": names.show(column, checker.findings.has_known),
+            "column": finding.label,
             "problem": "the column has no rule, or is dropped" if reason == UNNAMED else reason,
             "count": finding.count,
             "place": finding.first,
         }
-        for (column, reason), finding in checker.findings.by_column.items()
+        for (_, reason), finding in checker.findings.by_column.items()
     ]
     if checker.findings.further:
         found.append(_finding("file", "further columns have no rule", checker.findings.further, source))

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rackwright.errors import Diagnostic, quantity
-from rackwright.masking.recognisers import Recogniser
-from rackwright.schema.masking import MaskingPolicy, TextRules
+from rackwright.schema.masking import MaskingPolicy
 
 NAMES_MAX = 40
 """Most columns that are reported one by one: more keys than that are data, not columns."""
-NAME_LONGEST = 60
 
 
 @dataclass
@@ -18,6 +16,8 @@ class Finding:
 
     count: int
     """Number of its values."""
+    label: str
+    """The column for messages: names of the policy, and positions in the place of all others, which may be data."""
     first: str
     """Place of the first one: a file and its record."""
 
@@ -32,38 +32,17 @@ class Findings:
     has_known: bool = False
     """Whether a column of the policy was seen: if not, the names in the data may be data."""
 
-    def add(self, column: str, reason: str, place: str) -> None:
-        """Note one value of *column* with *reason*."""
+    def add(self, column: str, reason: str, place: str, label: str) -> None:
+        """Note one value of *column* with *reason*; see `Finding` for *label*."""
         if (found := self.by_column.get((column, reason))) is not None:
             found.count += 1
         elif len(self.by_column) < NAMES_MAX:
-            self.by_column[column, reason] = Finding(1, place)
+            self.by_column[column, reason] = Finding(1, label, place)
         else:
             self.further += 1
 
     def __bool__(self) -> bool:
         return bool(self.by_column)
-
-
-class ColumnNames:
-    """The names of columns as messages print them: a key or the first line of a file may be personal data too."""
-
-    def __init__(self, policy: MaskingPolicy) -> None:
-        self._known = policy.columns.keys()
-        self._recogniser = Recogniser(policy.text or TextRules(countries=()))
-
-    def show(self, name: str, has_known: bool = True) -> str:
-        """Return *name* if the policy has it, or if it looks like a name; otherwise a description.
-
-        Args:
-            has_known: Whether the policy has another column of the data.
-        """
-        if name in self._known:
-            return name
-        looks_like_one = name.isprintable() and len(name) <= NAME_LONGEST and sum(map(str.isdigit, name)) < 5
-        if has_known and looks_like_one and " " not in name and not self._recogniser.find(name):
-            return name
-        return f"a name of {quantity(len(name), 'character')}"
 
 
 UNNAMED = "no rule"
@@ -76,9 +55,8 @@ def refusals(findings: Findings, policy: MaskingPolicy, file: str) -> Iterator[D
     Args:
         file: The file of *policy*, as the user wrote it.
     """
-    names = ColumnNames(policy)
-    for (column, reason), found in findings.by_column.items():
-        where = f"{found.first}: {names.show(column, findings.has_known)}"
+    for (_, reason), found in findings.by_column.items():
+        where = f"{found.first}: {found.label}"
         if reason == UNNAMED:
             expected = f"the policy {policy.policy} has a rule for each column"
             note = (

@@ -71,7 +71,7 @@ class Masker:
         try:
             masked = self._rules[column.rule](path, column, value, record)
         except generalise.WrongValue as error:
-            self.findings.add(path, f"{error}", self._place)
+            self.findings.add(path, f"{error}", self._place, path)
             return None
         counts.changed += masked is not value and masked != value
         return masked

@@ -31,40 +31,48 @@ class Walker:
         Args:
             place: File and number of the record, for findings.
         """
-        return self._object(record, "", record, place)
+        return self._object(record, "", "", record, place)
 
-    def _object(self, value: Record, path: str, record: Record, place: str) -> Record:
+    def _object(self, value: Record, path: str, label: str, record: Record, place: str) -> Record:
         result = {}
-        for key, item in value.items():
+        for number, (key, item) in enumerate(value.items(), 1):
             below = f"{path}.{key}" if path else key
+            shown = below if below in self._above or below in self._columns else _position(label, number)
             if not _has_one_place(key, item, value, value is record):
-                self._findings.add(below, AMBIGUOUS, place)
+                self._findings.add(below, AMBIGUOUS, place, _position(label, number))
                 continue
             column = self._columns.get(below)
             if column is not None and column.rule == "drop":
                 self._findings.has_known = True
                 continue
-            result[key] = self._value(item, below, column, record, place)
+            result[key] = self._value(item, below, shown, column, record, place)
         return result
 
-    def _value(self, value: Any, path: str, column: MaskedColumn | None, record: Record, place: str) -> Any:
+    def _value(self, value: Any, path: str, label: str, column: MaskedColumn | None, record: Record, place: str) -> Any:
         if isinstance(value, dict) and (value or column is not None):
-            return self._object(value, path, record, place) if value else self._refuse(path, place)
+            if not value:
+                return self._refuse(path, label, place)
+            return self._object(value, path, label, record, place)
         if isinstance(value, list) and (value or column is not None):
             below = f"{path}[]"
             item_rule = self._columns.get(below)
             if not value or (item_rule is not None and item_rule.rule == "drop"):
                 return []
-            return [self._value(item, below, item_rule, record, place) for item in value]
+            return [self._value(item, below, f"{label}[]", item_rule, record, place) for item in value]
         if column is not None:
             self._findings.has_known = True
             return value if value is None or value == "" else self._visit(path, column, value, record)
         if path in self._above and not value and not isinstance(value, bool | int | float | str):
             return value  # null or an empty list in the place of a list with columns
-        return self._refuse(path, place)
+        return self._refuse(path, label, place)
 
-    def _refuse(self, path: str, place: str) -> None:
-        self._findings.add(path, UNNAMED, place)
+    def _refuse(self, path: str, label: str, place: str) -> None:
+        self._findings.add(path, UNNAMED, place, label)
+
+
+def _position(label: str, number: int) -> str:
+    """Return the label of key *number* of the object *label*: the key itself may be the name of a person."""
+    return f"{label}, key {number}" if label else f"column {number}"
 
 
 def value_at(record: Record, path: str, default: Any = None) -> Any:
