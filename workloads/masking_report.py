@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -59,11 +59,11 @@ def _is_name(value: Any) -> bool:
     return str(path) == value and not path.is_absolute() and ".." not in path.parts and value != "."
 
 
-def report_problem(target: Path, files: Iterable[Path], policy_sha256: str, whole: bool = False) -> str:
-    """Return the problem of the report of *target*; empty if it is of that policy and of these *files*.
+def report_problem(target: Path, digests: Mapping[Path, str], policy_sha256: str, whole: bool = False) -> str:
+    """Return the problem of the report of *target*; empty if it is of that policy and of the files of *digests*.
 
     Args:
-        files: Files of *target*.
+        digests: Files of *target* with the digests of what is read from them.
         whole: Whether the report has no other file.
     """
     try:
@@ -77,6 +77,6 @@ def report_problem(target: Path, files: Iterable[Path], policy_sha256: str, whol
     root = target if target.is_dir() else target.parent
     entries = content.get("files")
     listed = {str(each.get("name")): each.get("sha256") for each in entries or () if isinstance(each, dict)}
-    found = {str(path.relative_to(root)): sha256_of(path) for path in files}
+    found = {str(path.relative_to(root)): sha256 for path, sha256 in digests.items()}
     same = found == listed if whole else found.items() <= listed.items()
     return "" if same else "the files are not those of the report"

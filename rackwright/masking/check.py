@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict
 
@@ -18,7 +18,7 @@ from rackwright.masking.records import Record, Walker
 from rackwright.masking.sources import STDIN, Source, list_sources
 from rackwright.progress import Progress, ignore
 from rackwright.schema.masking import MaskedColumn, MaskingPolicy, TextRules
-from workloads.masking_report import FILE, report_problem
+from workloads.masking_report import FILE, report_problem, sha256_of_file
 
 PROGRESS_RECORDS = 10_000
 
@@ -48,6 +48,15 @@ class MaskingCheck(TypedDict):
     """All differences."""
     anonymity: AnonymityData | None
     """How many records share their quasi-identifiers; null without such a declaration."""
+
+
+class _CheckedFile(NamedTuple):
+    """One file that was read through one descriptor."""
+
+    records: int
+    sha256: str
+    """Digest of its content; empty for standard input."""
+    metadata: list[CheckFinding]
 
 
 class Checker:
@@ -100,7 +109,7 @@ def check_data(
     """
     sources = list_sources(source, form, policy, but=FILE)
     checker, groups = Checker(policy), Groups(policy.groups) if policy.groups else None
-    records = {each.name: _check_file(each, policy, checker, groups, progress) for each in sources}
+    checked = [_check_file(each, policy, checker, groups, progress) for each in sources]
     found: list[CheckFinding] = [
         {
             "column": finding.label,
@@ -112,22 +121,31 @@ def check_data(
     ]
     if checker.findings.further:
         found.append(_finding("file", "further columns have no rule", checker.findings.further, source))
-    found += [finding for each in sources for finding in _metadata(each)]
+    found += [finding for each in checked for finding in each.metadata]
     anonymity = groups.result() if groups else None
     if anonymity:
         found += [_finding("quasi_identifiers", problem, count, source) for problem, count in _small(anonymity)]
     if source != STDIN:
-        files = [each.path for each in sources if each.path is not None]
-        problem = report_problem(Path(source), files, digest(policy), whole=True)
+        digests = {each.path: file.sha256 for each, file in zip(sources, checked, strict=True) if each.path}
+        problem = report_problem(Path(source), digests, digest(policy), whole=True)
         found += [_finding("report", problem, 1, source)] if problem else []
-    return {"policy": policy.policy, "records": sum(records.values()), "findings": found, "anonymity": anonymity}
+    return {
+        "policy": policy.policy,
+        "records": sum(each.records for each in checked),
+        "findings": found,
+        "anonymity": anonymity,
+    }
 
 
 def _check_file(
     source: Source, policy: MaskingPolicy, checker: Checker, groups: Groups | None, progress: Progress
-) -> int:
+) -> _CheckedFile:
     number = 0
     with quoting_nothing(source.name), source.open() as file:
+        sha256 = ""
+        if source.path is not None:
+            sha256 = sha256_of_file(file)
+            file.seek(0)
         reader = open_reader(file, source.form, policy)
         if reader.columns:
             checker.check(dict.fromkeys(reader.columns), f"{source.name}: line 1")
@@ -137,14 +155,8 @@ def _check_file(
                 groups.add(record)
             if number % PROGRESS_RECORDS == 0:
                 progress(f"checking: {source.name}, {quantity(number, 'record')}")
-    return number
-
-
-def _metadata(source: Source) -> list[CheckFinding]:
-    if source.form != "parquet":
-        return []
-    with source.open() as file:
-        return [_finding("file", f"Parquet has {sort}", 1, source.name) for sort in metadata_leaks(file)]
+        leaks = metadata_leaks(file) if source.form == "parquet" else []
+    return _CheckedFile(number, sha256, [_finding("file", f"Parquet has {sort}", 1, source.name) for sort in leaks])
 
 
 def _small(data: AnonymityData) -> Iterator[tuple[str, int]]:

@@ -4,6 +4,7 @@ Several conversations share a row of tokens if the model keeps them apart, which
 models of transformers divide a row where positions begin again.
 """
 
+import hashlib
 import io
 from bisect import bisect_left, insort
 from collections import Counter
@@ -11,15 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import open_regular, parse_json, parse_object, read_file
-from workloads.masking_report import report_problem
+from workloads.foreign import open_regular, parse_json, parse_object, read_file, read_whole
+from workloads.masking_report import report_problem, sha256_of
 from workloads.training import rows
 from workloads.training.chat_template import Message, answer_of
 from workloads.training.config import Conversations, MaskedBy, Preferences, Tasks
@@ -157,10 +158,9 @@ def read_rows(config: Conversations | Preferences | Tasks, parse: Callable[[Any]
     if not files:
         problem = f"{path} has no file {config.pattern}"
         raise UserError(Diagnostic("data.pattern", problem, help="Correct the path or the pattern"))
-    if config.masked_by is not None:
-        _require_masked(path, files, config.masked_by)
+    digests = _require_masked(path, files, config.masked_by) if config.masked_by else {}
     problems: list[str] = []
-    for place, row in chain.from_iterable(map(_rows, files)):
+    for place, row in chain.from_iterable(_rows(file, digests.get(file)) for file in files):
         try:
             if isinstance(row, ValueError):
                 raise ValueError(f"the line is no JSON: {row}")
@@ -175,33 +175,55 @@ def read_rows(config: Conversations | Preferences | Tasks, parse: Callable[[Any]
         raise UserError(*(Diagnostic("data.path", each, expected, "Correct the row") for each in problems))
 
 
-def _require_masked(path: Path, files: Sequence[Path], masked_by: MaskedBy) -> None:
-    """Return if *files* are those that the masking policy made, as the report beside them says.
+def _require_masked(path: Path, files: Sequence[Path], masked_by: MaskedBy) -> dict[Path, str]:
+    """Return the digests of *files* if they are those that the masking policy made, as the report beside them says.
 
     Raises:
         UserError: They are not, or there is no such report.
     """
     try:
-        problem = report_problem(path, files, masked_by.sha256)
+        digests = {file: sha256_of(file) for file in files}
+        problem = report_problem(path, digests, masked_by.sha256)
     except OSError as error:
         problem = f"a file cannot be read: {error.strerror}"
     if problem:
         expected = f"data with their report of the policy {masked_by.policy}, {masked_by.sha256[:12]}…"
         help = "Copy the output of `rackwright mask` and its report here"
         raise UserError(Diagnostic("data.masked_by", f"{path}: {problem}", expected, help))
+    return digests
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Any]]:
-    """Yield each row of *file* with its place; a row that is no JSON is its error."""
+def _open(file: Path, sha256: str | None) -> BinaryIO:
+    """Return *file*, opened for reading; with *sha256* its content in memory, which has that digest.
+
+    Raises:
+        OSError: The file cannot be read.
+        UserError: It has another content: it changed after its digest was compared with the report.
+    """
+    if sha256 is None:
+        return open_regular(file, follow=True)
+    content = read_whole(file)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        problem = f"{file} changed after its digest was compared with the report"
+        raise UserError(Diagnostic("data.masked_by", problem, "files that stay as they are", "Copy the data again"))
+    return io.BytesIO(content)
+
+
+def _rows(file: Path, sha256: str | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield each row of *file* with its place; a row that is no JSON is its error.
+
+    Args:
+        sha256: Digest of the content; None for any content.
+    """
     try:
         if file.suffix == PARQUET:
             from pyarrow import parquet
 
-            batches = parquet.ParquetFile(file).iter_batches()
+            batches = parquet.ParquetFile(_open(file, sha256)).iter_batches()
             for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
                 yield f"{file}, row {number}", row
             return
-        with io.TextIOWrapper(open_regular(file, follow=True), encoding="utf-8") as lines:
+        with io.TextIOWrapper(_open(file, sha256), encoding="utf-8") as lines:
             for number, line in enumerate(iter(lambda: lines.readline(LINE_BYTES), ""), 1):
                 if line.strip():
                     try:

@@ -58,6 +58,16 @@ def test_data_of_another_policy_are_refused(tmp_path: Path) -> None:
         next(read(config(tmp_path / "a.jsonl", "b" * 64)))
 
 
+def test_a_file_that_changes_after_the_comparison_gives_no_row(tmp_path: Path) -> None:
+    write(tmp_path, tmp_path / "masking.json", "a.jsonl", "b.jsonl")
+    rows = read(config(tmp_path))
+    next(rows)
+    (tmp_path / "b.jsonl").unlink()
+    (tmp_path / "b.jsonl").write_text(json.dumps({"messages": [{"role": "assistant", "content": "Anna"}]}) + "\n")
+    with pytest.raises(UserError, match="changed after its digest was compared"):
+        next(rows)
+
+
 def test_a_file_that_the_masking_did_not_make_is_refused(tmp_path: Path) -> None:
     write(tmp_path, tmp_path / "masking.json", "a.jsonl")
     (tmp_path / "raw.jsonl").write_text(json.dumps(ROW) + "\n")
