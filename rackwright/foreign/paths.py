@@ -20,15 +20,21 @@ def open_regular(path: Path) -> io.FileIO:
     return _open(path.name, path, None)
 
 
-def open_below(directory: Path, name: str) -> io.FileIO:
+def open_below(directory: Path | int, name: str) -> io.FileIO:
     """Return the regular file *name* below *directory*; no part of *name* is a symbolic link or `..`.
+
+    Args:
+        directory: The directory, or a descriptor of it, which stays open.
 
     Raises:
         InvalidData: A part of the name is a link, or the file is no regular file.
         OSError: It cannot be read.
     """
     *folders, last = name.split("/")
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if isinstance(directory, int):
+        descriptor = os.dup(directory)
+    else:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for folder in folders:
             if folder in ("", ".", ".."):
