@@ -13,7 +13,7 @@ from rackwright.masking.findings import UNNAMED, Findings
 from rackwright.masking.formats import Format, open_reader, quoting_nothing
 from rackwright.masking.parquet_format import metadata_leaks
 from rackwright.masking.policy import digest
-from rackwright.masking.recognisers import Recogniser
+from rackwright.masking.recognisers import Recogniser, TooManyNumbers
 from rackwright.masking.records import Record, Walker
 from rackwright.masking.sources import STDIN, Source, list_sources
 from rackwright.progress import Progress, ignore
@@ -94,7 +94,10 @@ class Checker:
             case "shift_dates":
                 return "" if generalise.is_shifted(column, value) else "a value is no date as the masking writes it"
             case "text":
-                kinds = sorted({hit.kind for hit in self._recogniser.find(str(value))})
+                try:
+                    kinds = sorted({hit.kind for hit in self._recogniser.find(str(value))})
+                except TooManyNumbers:
+                    return "a text has too many numbers"
                 return f"a text has an identifier ({', '.join(kinds)})" if kinds else ""
         return ""
 

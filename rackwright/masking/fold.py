@@ -2,15 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-_ESCAPE = re.compile(
-    r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|%([2-7][0-9a-fA-F])|&#([0-9]{1,6});|&#[xX]([0-9a-fA-F]{1,5});"
-)
-"""A character that is written by its number, as in JSON within a text, in URLs and in HTML."""
+from rackwright.masking.decode import Sign, rounds
+
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 """Letters and signs that are shown as nothing."""
+_CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
 _UNSEEN = frozenset(("Cf", "Mn", "Me"))
 """Categories of characters without a width of their own."""
 
@@ -48,45 +47,48 @@ _TABLE = _Table()
 
 
 def fold(text: str) -> PlainText:
-    """Return *text* in plain form."""
-    has_escapes = ("\\" in text or "%" in text or "&#" in text) and _ESCAPE.search(text) is not None
-    if not has_escapes:
-        if text.isascii():
-            return PlainText(text, None)
-        plain = text.translate(_TABLE)
-        if _CHANGE_LENGTH.isdisjoint(text):
-            return PlainText(plain, None)
-    return _fold_with_places(text)
+    """Return *text* in plain form, with its escapes as they are."""
+    if text.isascii() and not _CONTROL.search(text):
+        return PlainText(text, None)
+    plain = text.translate(_TABLE)
+    if _CHANGE_LENGTH.isdisjoint(text):
+        return PlainText(plain, None)
+    return _with_places((index, index + 1, sign) for index, sign in enumerate(text))
 
 
-def _fold_with_places(text: str) -> PlainText:
+def fold_decoded(text: str) -> Iterator[PlainText]:
+    """Yield *text* in plain form after each round of decoding its escapes; nothing if it has none.
+
+    All rounds count, and the text itself: signs that look like an escape may be a number that is written as such.
+    """
+    for signs in rounds(text):
+        yield _with_places(signs)
+
+
+def _with_places(found: Iterable[Sign]) -> PlainText:
     signs: list[str] = []
     places: list[tuple[int, int]] = []
-    for start, end, sign in _signs(text):
+    for start, end, sign in found:
         for each in _TABLE[ord(sign)]:
             signs.append(each)
             places.append((start, end))
     return PlainText("".join(signs), places)
 
 
-def _signs(text: str) -> list[tuple[int, int, str]]:
-    """Return begin, end and character of each sign of *text*; an escape is one sign."""
-    found, place = [], 0
-    for match in _ESCAPE.finditer(text):
-        found += [(index, index + 1, text[index]) for index in range(place, match.start())]
-        *hexadecimal, decimal, last = match.group(1, 2, 3, 4, 5)
-        code = int(decimal) if decimal else int(next(each for each in (*hexadecimal, last) if each), 16)
-        found.append((match.start(), match.end(), chr(min(code, 0x10FFFF))))
-        place = match.end()
-    return found + [(index, index + 1, text[index]) for index in range(place, len(text))]
-
-
 def _plain(sign: str) -> str:
     category = unicodedata.category(sign)
+    if "\U000e0020" <= sign <= "\U000e007e":
+        return chr(ord(sign) - 0xE0000)  # a tag
     if category in _UNSEEN or sign in _FILLERS:
         return ""
     if category == "Nd":
         return str(unicodedata.decimal(sign))
+    if category == "No" and (digit := unicodedata.digit(sign, None)) is not None:
+        return str(digit)  # in a circle, as an exponent
+    if category == "Cc":
+        return sign if sign in "\n\r" else " "
+    if category in ("Zl", "Zp"):
+        return "\n"
     if category == "Pd" or sign == "\u2212":
         return "-"
     if category == "Zs":

@@ -7,7 +7,7 @@ from typing import Any
 
 from rackwright.masking import generalise, recognisers
 from rackwright.masking.findings import Findings
-from rackwright.masking.pseudonyms import Pseudonyms
+from rackwright.masking.pseudonyms import Pseudonyms, canonical
 from rackwright.masking.recognisers import Recogniser
 from rackwright.masking.records import Record, Walker, value_at
 from rackwright.schema.masking import MaskedColumn, MaskingPolicy, TextRules
@@ -88,16 +88,22 @@ class Masker:
     def _text(self, path: str, column: MaskedColumn, value: Any, record: Record) -> Any:
         if isinstance(value, bool):
             return value
-        text = str(value)
-        hits = self._recogniser.find(text)
+        text = canonical(value) if isinstance(value, float) else str(value)
+        try:
+            hits = self._recogniser.find(text)
+        except recognisers.TooManyNumbers:
+            raise generalise.WrongValue(f"texts with {recognisers.CHECKS_MAX} numbers at most") from None
         if not hits:
             return value
         self.columns[path].found.update(hit.kind for hit in hits)
         return recognisers.replace(text, hits, [self._pseudonyms.name(hit.kind, hit.value) for hit in hits])
 
     def _keep(self, path: str, column: MaskedColumn, value: Any, record: Record) -> Any:
-        counts, text = self.columns[path], str(value)
-        counts.found.update(hit.kind for hit in self._recogniser.find(text))
+        counts, text = self.columns[path], canonical(value) if isinstance(value, float) else str(value)
+        try:
+            counts.found.update(hit.kind for hit in self._recogniser.find(text))
+        except recognisers.TooManyNumbers:
+            counts.found["number"] += 1
         if counts.compared < LOOKED_AT and not isinstance(value, bool | float):
             counts.compared += 1
             counts.hashes.add(hash(text))

@@ -8,6 +8,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+SEPARATOR = r"[ ./-]{0,6}"
+"""Signs between two parts of an identifier, after all other signs have become blanks; none is one too."""
 DIGITS: Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "AT": (("at.vnr", (10,)),),
     "AU": (("au.tfn", (8, 9)),),
@@ -85,7 +87,7 @@ class NationalIds:
         """Yield begin, end and country of each valid identifier with letters in *text*, which is in capitals."""
         for country, module, pattern in self.shapes:
             for match in pattern.finditer(text):
-                if is_valid(module, re.sub(r"[ .]", "", match["id"])):
+                if is_valid(module, re.sub(r"[ ./]" if module == "fi.hetu" else r"[ ./-]", "", match["id"])):
                     yield *match.span("id"), country
 
 
@@ -99,7 +101,8 @@ def select(countries: Iterable[str]) -> NationalIds:
                 by_length[length].append((country, module))
         for module, shape in SHAPES.get(country, ()):
             # a look ahead, since a word before an identifier may look like its beginning
-            shapes.append((country, module, re.compile(rf"(?<![0-9])(?=(?P<id>{shape})(?![0-9]))")))
+            spread = re.sub(r"\[ -\]\?|\\\.\?|-\?| \?", lambda _: SEPARATOR, shape)
+            shapes.append((country, module, re.compile(rf"(?<![0-9])(?=(?P<id>{spread})(?![0-9]))")))
     return NationalIds({length: tuple(found) for length, found in by_length.items()}, tuple(shapes))
 
 

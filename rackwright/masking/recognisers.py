@@ -5,42 +5,54 @@ import string
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 from rackwright.masking import national_ids
-from rackwright.masking.fold import fold
+from rackwright.masking.fold import PlainText, fold, fold_decoded
 from rackwright.schema.formats import parse_address
 from rackwright.schema.masking import TextRules
 
+SEPARATORS_MAX = 6
+"""Most signs between two parts of an identifier."""
 _LATIN = "A-Za-z0-9\u00c0-\u024f"
+_LETTER = r"[^\W\u0e00-\u0eff\u2e80-\u9fff]"
+"""A letter of a writing with blanks between words."""
+_DOT = "[.\u3002]"
 _EMAIL = re.compile(
-    rf"(?:[{_LATIN}._%+'-]{{0,63}}[{_LATIN}_%+'-]|\w{{0,9}}[^\W\x00-\u024f])"  # a name of other letters ends at them
-    r"(?:@|\s?[\[(](?:at|AT)[\])]\s?)"
-    rf"[{_LATIN}](?:[{_LATIN}-]{{0,62}})(?:\.[{_LATIN}][{_LATIN}-]{{0,62}}){{1,8}}"
+    rf"(?:\"[^\"\n]{{1,64}}\"|(?:{_LETTER}|[.%+&'-]){{0,63}}(?:{_LETTER}|[%+&'-])"
+    r"|\w{0,9}[^\W\x00-\u024f])"  # a name of other letters ends at them
+    r"(?:"
+    rf"@(?:[{_LATIN}][{_LATIN}-]{{0,62}}(?:{_DOT}[{_LATIN}][{_LATIN}-]{{0,62}}){{1,8}}(?!\.[^\W\d_])"
+    rf"|\w[\w-]{{0,62}}(?:{_DOT}\w[\w-]{{0,62}}){{1,8}})"
+    rf"|[ ]{{0,{SEPARATORS_MAX}}}@[ ]{{0,{SEPARATORS_MAX}}}"
+    rf"\w[\w-]{{0,62}}(?:{_DOT}\w[\w-]{{0,62}}){{0,7}}{_DOT}[^\W\d_]{{2,62}})"
 )
 _IPV4 = re.compile(
-    r"(?<![0-9.])(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?![0-9]|\.[0-9])"
+    r"(?<![0-9.])(?:(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])(?![0-9]|\.[0-9])"
 )
 _IPV6 = re.compile(r"(?<![0-9A-Za-z.])(?:[0-9A-Fa-f]{1,4}:|::)[0-9A-Fa-f:]{1,39}(?:\.[0-9.]{5,11})?(?![0-9A-Za-z:])")
 _MAC = re.compile(
     r"(?<![0-9A-Za-z-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4,6}[0-9A-Fa-f]{2}(?![0-9A-Za-z]|[:-][0-9A-Fa-f]{2})"
     r"|(?<![0-9A-Za-z.])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![0-9A-Za-z])"
 )
-_IBAN = re.compile(r"(?<![0-9A-Z])(?=(?P<id>[A-Z]{2}[0-9]{2}(?:[ -]?[0-9A-Z]){11,30}))")
+_IBAN = re.compile(r"(?<![0-9A-Z])(?=(?P<id>[A-Z]{2}[0-9]{2}(?:" + national_ids.SEPARATOR + r"[0-9A-Z]){11,30}))")
 _PHONES = (
-    re.compile(r"(?<![0-9+])\+[ ]?[1-9](?:[ ./()-]{0,3}[0-9]){6,14}(?![0-9])"),
-    re.compile(r"(?<![0-9])00[1-9](?:[ ./()-]{0,2}[0-9]){8,13}(?![0-9])"),
-    re.compile(r"(?<![0-9])(?:86[ -]?)?1[3-9][0-9](?:[ .-]{0,3}[0-9]{4}){2}(?![0-9])"),
-    re.compile(r"(?<![0-9])(\()?0(?:10|2[0-9]|[3-9][0-9]{2})(?(1)\))[ -]{0,3}[2-9][0-9]{6,7}(?![0-9])"),
-    re.compile(r"(?<![0-9])(\()?0[1-9][0-9]{1,4}(?(1)\))[ /-]{1,3}[0-9]{2,8}(?:[ -]?[0-9]{2,6}){0,3}(?![0-9])"),
+    re.compile(r"(?<![0-9+])\+[ ]{0,6}[1-9](?:[ ./()-]{0,6}[0-9]){6,14}(?![0-9])"),
+    re.compile(r"(?<![0-9])00[1-9](?:[ ./()-]{0,6}[0-9]){8,13}(?![0-9])"),
+    re.compile(r"(?<![0-9])(?:0|86[ ./-]{0,6})?1[3-9][0-9](?:[ ./-]{0,6}[0-9]{4}){2}(?![0-9])"),
+    re.compile(r"(?<![0-9])(\()?0(?:10|2[0-9]|[3-9][0-9]{2})(?(1)\))[ ./-]{0,6}[2-9][0-9]{6,7}(?![0-9])"),
+    re.compile(r"(?<![0-9])(\()?0[1-9][0-9]{1,4}(?(1)\))[ /-]{1,6}[0-9]{2,8}(?:[ -]{0,6}[0-9]{2,6}){0,3}(?![0-9])"),
     re.compile(r"(?<![0-9])0[1-9][0-9]{8,9}(?![0-9])"),
-    re.compile(r"(?<![0-9])0[1-9]([ .-])[0-9]{2}(?:\1[0-9]{2}){3}(?![0-9])"),
-    re.compile(r"(?<![0-9])1([ .-])[3-9](?:\1[0-9]){9}(?![0-9])"),
-    re.compile(r"(?<![0-9])(\()?[2-9][0-9]{2}(?(1)\))[ .-]{1,3}[2-9][0-9]{2}[ .-]{1,3}[0-9]{4}(?![0-9])"),
+    re.compile(r"(?<![0-9])0[1-9]([ ./-]{1,6})[0-9]{2}(?:\1[0-9]{2}){3}(?![0-9])"),
+    re.compile(r"(?<![0-9])1([ ./-]{1,6})[3-9](?:\1[0-9]){9}(?![0-9])"),
+    re.compile(r"(?<![0-9])(\()?[2-9][0-9]{2}(?(1)\))[ ./-]{1,6}[2-9][0-9]{2}[ ./-]{1,6}[0-9]{4}(?![0-9])"),
 )
 """International numbers with + and 00, Chinese mobiles and landlines, numbers with 0, in pairs, in single digits, and
 those of North America."""
 PHONE_DIGITS = range(8, 17)
-_NUMBER = re.compile(r"[0-9]+(?:[ ./-]{1,3}[0-9]+)*")
+CHECKS_MAX = 100_000
+"""Most numbers of a text whose check digits are computed: a text of random digits with blanks has 10 for each."""
+_NUMBER = re.compile(rf"[0-9]+(?:[ ./-]{{1,{SEPARATORS_MAX}}}[0-9]+)*")
 """Groups of digits with signs between them."""
 WORD_MAX = 64
 """Letters beside an identifier that are looked at; a longer word without a digit is a label too."""
@@ -51,16 +63,14 @@ _CARD = re.compile(
     r"|3[068][0-9]{12}|35[0-9]{14}|6(?:011|4[4-9]|5)[0-9]{12,14}|62[0-9]{14,17}"
 )
 """First digits and lengths of payment cards. Source: ISO/IEC 7812-1, and the ranges that the networks publish."""
-_PROTECTED = re.compile(
-    r"(?<![0-9A-Za-z-])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![0-9A-Za-z-])"
-    r"|(?<![0-9.-])(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_TIME = re.compile(
+    r"(?<![0-9.-])(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
     r"(?:[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?(?![0-9-])"
 )
-"""UUIDs and times of ISO 8601, in which digits are no identifiers."""
+"""Times of ISO 8601, whose parts together are no identifier."""
 _AREA = re.compile(r"[0-9+(][0-9 ()./+-]{6,}")
 """Digits and the signs between them, which are looked at more closely."""
-_AT = re.compile(r"@|[\[(](?:at|AT)[\])]")
-_WORTH = re.compile(r"[0-9@]|[\[(](?:at|AT)[\])]")
+_WORTH = re.compile(r"[0-9@]")
 """Signs without which a text has no identifier."""
 _CAPITALS = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 PRIORITY = ("email", "iban", "national", "card", "mac", "ip", "record", "phone")
@@ -81,6 +91,22 @@ class Hit:
     """The place of its sort in PRIORITY."""
 
 
+class TooManyNumbers(ValueError):
+    """A text with more numbers than a search tries."""
+
+
+class _SeparatorTable(dict[int, str]):
+    """Each sign between letters and digits as a blank, but those that have a meaning in numbers."""
+
+    def __missing__(self, code: int) -> str:
+        sign = chr(code)
+        self[code] = sign if sign.isalnum() or sign in "+()./-\n\r" else " "
+        return self[code]
+
+
+_SEPARATORS = _SeparatorTable()
+
+
 class Recogniser:
     """Finds the identifiers that a policy names."""
 
@@ -92,29 +118,36 @@ class Recogniser:
         ]
 
     def find(self, text: str) -> list[Hit]:
-        """Return the identifiers in *text* in their order; none overlaps another."""
+        """Return the identifiers in *text* in their order; none overlaps another.
+
+        Raises:
+            TooManyNumbers: The search would take too long.
+        """
         if not text:
             return []
-        folded = fold(text)
-        if not _WORTH.search(folded.text):
-            return []
-        found = _separate(self._candidates(folded.text))
-        hits = []
-        for hit in found:
-            start, end = folded.original(hit.start, hit.end)
-            hits.append(Hit(start, end, hit.kind, hit.value, hit.rank))
-        return hits
+        self._checks = 0
+        return _separate(hit for plain in chain([fold(text)], fold_decoded(text)) for hit in self._hits(plain))
+
+    def _hits(self, plain: PlainText) -> Iterator[Hit]:
+        """Yield the identifiers in *plain* at their places in the original."""
+        if not _WORTH.search(plain.text):
+            return
+        for hit in _separate(self._candidates(plain.text)):
+            start, end = plain.original(hit.start, hit.end)
+            yield Hit(start, end, hit.kind, hit.value, hit.rank)
 
     def _candidates(self, text: str) -> Iterator[Hit]:
-        found = [hit for hit in self._raw(text, text.translate(_CAPITALS)) if stands_alone(text, hit.start, hit.end)]
-        protected = [match.span() for match in _PROTECTED.finditer(text)] if found else []
+        unified = text.translate(_SEPARATORS)
+        capitals = unified.translate(_CAPITALS)
+        found = [hit for hit in self._raw(text, unified, capitals) if stands_alone(text, hit.start, hit.end)]
+        times = [match.span() for match in _TIME.finditer(text)] if found else []
         for hit in found:
-            place = bisect_right(protected, (hit.start, len(text))) - 1
-            if place < 0 or hit.end > protected[place][1]:
+            place = bisect_right(times, (hit.start, len(text))) - 1
+            if place < 0 or hit.end > times[place][1] or text[hit.start : hit.end].isdigit():
                 yield hit
 
-    def _raw(self, text: str, capitals: str) -> Iterator[Hit]:
-        if _AT.search(text):
+    def _raw(self, text: str, unified: str, capitals: str) -> Iterator[Hit]:
+        if "@" in text:
             for match in _EMAIL.finditer(text):
                 yield _hit(match, "email", match[0].lower())
         for match in _IBAN.finditer(capitals):
@@ -123,19 +156,19 @@ class Recogniser:
             yield Hit(start, end, f"id_{country.lower()}", _compact(capitals[start:end]), PRIORITY.index("national"))
         yield from _addresses(text)
         for name, pattern in self._records:
-            for match in pattern.finditer(text):
+            for match in pattern.finditer(unified):
                 yield Hit(*match.span(), name, _compact(match[0].upper()), PRIORITY.index("record"))
-        for area in _AREA.finditer(text):
+        for area in _AREA.finditer(unified):
             if sum(map(str.isdigit, area[0])) >= NUMBER_DIGITS.start:
-                yield from self._numbers(text, *area.span())
-                yield from _phones(text, *area.span())
+                yield from self._numbers(unified, *area.span())
+                yield from _phones(unified, *area.span())
 
     def _numbers(self, text: str, start: int, end: int) -> Iterator[Hit]:
         """Yield each valid number of digits alone: of a group of digits, or of several with signs between them."""
         for match in _NUMBER.finditer(text, start, end):
             groups = [(each.start(), each.end()) for each in re.finditer("[0-9]+", match[0])]
-            if len(groups) == 2 and match[0][groups[0][1]] == ".":
-                continue  # a number with decimals
+            if len(groups) == 2 and match[0][groups[0][1] : groups[1][0]] == ".":
+                del groups[1]  # its decimals
             for first, (begin, _) in enumerate(groups):
                 digits = ""
                 for index in range(first, len(groups)):
@@ -147,9 +180,15 @@ class Recogniser:
                         yield Hit(match.start() + begin, match.start() + groups[index][1], kind, digits, rank)
 
     def _kind(self, digits: str) -> str | None:
+        is_card = _CARD.fullmatch(digits) is not None
+        if not is_card and len(digits) not in self._national.by_length:
+            return None
+        self._checks += 1
+        if self._checks > CHECKS_MAX:
+            raise TooManyNumbers
         if country := self._national.of_digits(digits):
             return f"id_{country.lower()}"
-        return "card" if _CARD.fullmatch(digits) and national_ids.is_valid("luhn", digits) else None
+        return "card" if is_card and national_ids.is_valid("luhn", digits) else None
 
 
 def stands_alone(text: str, start: int, end: int) -> bool:
@@ -232,8 +271,14 @@ def _compact(text: str) -> str:
 
 
 def _record_pattern(form: str) -> str:
-    signs = {"#": "[0-9]", "@": "[A-Za-z]"}
-    shape = "".join(signs.get(each, re.escape(each)) for each in form)
+    """Return the pattern of *form* in a text of unified signs: other signs, or none, may be between its parts."""
+    shape = ""
+    for before, sign in pairwise(f" {form}"):
+        if not (sign.isalnum() or sign in "#@"):
+            continue
+        is_change = (before in "#@") != (sign in "#@") or not (before.isalnum() or before in "#@")
+        shape += national_ids.SEPARATOR if shape and is_change else ""
+        shape += {"#": "[0-9]", "@": "[A-Za-z]"}.get(sign, re.escape(sign))
     left = r"(?<![0-9])" if form[0] == "#" or form[0].isdigit() else r"(?<![0-9A-Za-z])"
     return rf"{left}{shape}(?![0-9])"
 

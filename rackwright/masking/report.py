@@ -13,7 +13,7 @@ from rackwright.schema.masking import MaskingPolicy
 
 NOT_COVERED = (
     "names of people, addresses and dates in texts",
-    "numbers in words, and identifiers that are divided by other words or line breaks",
+    "numbers in words, with letters as digits or in reverse, and identifiers divided by words, lines or many signs",
     "pictures, attachments, and data in Base64 or archives",
 )
 """Parts of texts in which nothing is found."""

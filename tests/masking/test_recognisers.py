@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rackwright.masking.fold import fold
+from rackwright.masking.fold import fold, fold_decoded
 from rackwright.masking.national_ids import DIGITS, SHAPES
 from rackwright.masking.recognisers import Recogniser, replace
 from rackwright.schema.masking import COUNTRIES as ALL_COUNTRIES
@@ -14,6 +14,8 @@ from tests.support.personal_data import COUNTRIES, KINDS, ORDINARY, SENTENCES, f
 
 RULES = TextRules(countries=COUNTRIES, records={"mrn": ("MRN-#######",)})
 TRIES = 40
+SIGNS = ("\t", "    ", ", ", ",", "_", "·", "•", ";", ":", "*", "\x01", " / ", " – ", ".", "|", "→")
+"""Signs between the parts of a number."""
 
 
 def masked(text: str, recogniser: Recogniser) -> str:
@@ -54,6 +56,43 @@ def test_an_identifier_is_replaced_and_nothing_beside_it(kind: str, writing: Cal
         ("06 12 34 56 78", "[x]"),
         ("1-3-8-0-0-1-3-8-0-0-0", "[x]"),
         ("mrn-1234567", "[x]"),
+        ("4111111111111111.0", "[x].0"),
+        ("86095742719.0", "[x].0"),
+        *((sign.join(("4111", "1111", "1111", "1111")), "[x]") for sign in SIGNS),
+        *((sign.join(("138", "0013", "8000")), "[x]") for sign in SIGNS),
+        *((sign.join(("DE89", "3704", "0044", "0532", "0130", "00")), "[x]") for sign in SIGNS if sign != "."),
+        *((f"MRN{sign}1234567", "[x]") for sign in (*SIGNS, "", "--", "–")),
+        ("110101/19900307/8515", "[x]"),
+        ("".join(chr(0xE0000 + ord(each)) for each in "13800138000"), "[x]"),
+        ("➊➌➑➊➊➊➌➑➊➊➊", "[x]"),
+        ("⓵⓷⓼⓵⓵⓵⓷⓼⓵⓵⓵", "[x]"),
+        ("用户@例子.中国", "[x]"),
+        ("иван.петров@почта.рф", "[x]"),
+        ("anna@exаmple.com", "[x]"),
+        ("anna@example。com", "[x]"),
+        ('"anna schmidt"@example.com', "[x]"),
+        ("an anna @ example.com bitte", "an [x] bitte"),
+        ("anna  (at)  example.com", "[x]"),
+        ("anna {At} example[dot]com", "[x]"),
+        ("10[.]1[.]2[.]3", "[x]"),
+        ("010.020.030.040", "[x]"),
+        ("anna%2540example.com", "[x]"),
+        ("anna%25252540example.com", "[x]"),
+        ("anna&commat;example&period;com", "[x]"),
+        ("&#0000049;3800138000", "[x]"),
+        ("&amp;#49;3800138000", "[x]"),
+        (r"\u{31}3800138000", "[x]"),
+        (r"\\u0031\\u0033800138000", "[x]"),
+        (r"\U000000313800138000", "[x]"),
+        (r"\x313800138000", "[x]"),
+        (r"\0613800138000", "[x]"),
+        ("=313800138000", "[x]"),
+        ("anna=40exam=\nple.com", "[x]"),
+        ("%EF%BC%913800138000", "[x]"),
+        ("00000000-0000-0000-0000-013800138000", "00000000-0000-0000-0000-[x]"),
+        ("41111111-1111-1111-0000-000000000000", "[x]-0000-000000000000"),
+        ("2026-01-02T10:11:12.123456782", "2026-01-02T10:11:12.[x]"),
+        ("DE89  3704  0044  0532  0130  00", "[x]"),
     ],
 )
 def test_a_writing_of_the_same_identifier_is_found(text: str, expected: str) -> None:
@@ -112,8 +151,9 @@ def test_each_country_has_an_identifier() -> None:
 
 def test_places_lead_back_to_the_original() -> None:
     text = "a\u200bb\\u0063ｄ㎏e"
-    folded = fold(text)
+    [folded] = fold_decoded(text)
 
+    assert fold(text).text == "ab\\u0063dkge"
     assert folded.text == "abcdkge"
     assert [text[slice(*folded.original(index, index + 1))] for index in range(7)] == [
         "a",

@@ -19,6 +19,7 @@ import pytest
 from pyarrow import parquet
 
 from rackwright.errors import ChangeRefused
+from rackwright.masking import recognisers
 from rackwright.masking.check import check_data
 from rackwright.masking.policy import load_policy
 from rackwright.masking.run import Masking
@@ -221,6 +222,24 @@ def test_a_zone_of_parquet_does_not_show_the_season(policy: Path, tmp_path: Path
     [record] = read_records(tmp_path / "masked.parquet")
 
     assert record["seen"].tzinfo is None and record["seen"].hour == 5
+
+
+def test_a_number_with_decimals_that_are_zero_is_searched(policy: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", [{"notes": 4111111111111111.0}, {"notes": 1.5}])
+    report = mask(policy, tmp_path / "raw.jsonl", tmp_path / "masked.jsonl")
+    first, second = read_records(tmp_path / "masked.jsonl")
+
+    assert first["notes"].startswith("[card_") and second["notes"] == 1.5
+    assert [each["found"] for each in report["columns"] if each["name"] == "notes"] == [{"card": 1}]
+
+
+def test_a_text_with_too_many_numbers_is_refused(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognisers, "CHECKS_MAX", 100)
+    write_jsonl(tmp_path / "raw.jsonl", [{"notes": "1 " * 500}])
+    with pytest.raises(ChangeRefused, match="texts with 100 numbers at most"):
+        mask(policy, tmp_path / "raw.jsonl", tmp_path / "masked.jsonl")
+    found = check_data(load_policy(policy), str(tmp_path / "raw.jsonl"))["findings"]
+    assert "a text has too many numbers" in {each["problem"] for each in found}
 
 
 def test_columns_without_a_rule_are_refused_all_at_once(policy: Path, tmp_path: Path) -> None:
