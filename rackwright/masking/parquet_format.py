@@ -9,8 +9,21 @@ from rackwright.schema.masking import MaskingPolicy
 
 ROWS = 5_000
 """Rows that are in memory at a time."""
+VALUES_MAX = 1_000_000
+"""Most values of a record: as many as an object in JSON may have."""
+EXPANSION_MAX, EXPANSION_FROM = 1000, 64 << 20
+"""Most bytes of a column for each compressed one, if a row group has so many bytes of it."""
+BATCH_BYTES_MAX = 1 << 30
+"""Most bytes that a batch of a column with a dictionary may take, if each value is as long as the dictionary."""
 _SAME_TYPE = ("keep", "shift_dates")
 """Rules whose results have the type of the values."""
+
+
+_MANY_VALUES = f"a record has more than {VALUES_MAX:,} values"
+
+
+class _TooManyValues(Exception):
+    """A record has more values than VALUES_MAX."""
 
 
 class ParquetReader:
@@ -23,7 +36,7 @@ class ParquetReader:
         from pyarrow import parquet
 
         try:
-            self._parquet = parquet.ParquetFile(file)
+            self._parquet = parquet.ParquetFile(file, memory_map=False, pre_buffer=False)
         except (pyarrow.ArrowException, OSError):
             raise Unreadable("the file is no Parquet") from None
         schema = self._parquet.schema_arrow
@@ -31,13 +44,22 @@ class ParquetReader:
             raise Unreadable("two columns have the same name")
         self.schema = pyarrow.schema(_fields(schema, "", policy))
         """Types of the masked columns, without metadata."""
+        self._names = [name for name in schema.names if not _is_dropped(name, policy)]
+        self._rows = _batch_rows(self._parquet.metadata, self._names)
 
     def __iter__(self) -> Iterator[Record]:
         import pyarrow
 
         try:
-            for batch in self._parquet.iter_batches(ROWS):
-                yield from batch.to_pylist()
+            for batch in self._parquet.iter_batches(self._rows, columns=self._names):
+                step = self._rows if _values(batch) <= VALUES_MAX else 1
+                for start in range(0, batch.num_rows, step):
+                    rows = batch.slice(start, step)
+                    if step == 1 and _values(rows) > VALUES_MAX:
+                        raise _TooManyValues
+                    yield from rows.to_pylist()
+        except _TooManyValues:
+            raise Unreadable(_MANY_VALUES) from None
         except (pyarrow.ArrowException, ValueError, OSError):
             raise Unreadable("the file is damaged, or has a type that cannot be read exactly") from None
 
@@ -90,6 +112,51 @@ def metadata_leaks(file: BinaryIO) -> list[str]:
             found |= {"statistics"} if column.is_stats_set else set()
             found |= {"a dictionary"} if column.has_dictionary_page else set()
     return sorted(found)
+
+
+def _is_dropped(name: str, policy: MaskingPolicy) -> bool:
+    """Return whether the rule of the column *name*, or of all items of its list, is drop: it is not read."""
+    rules = [policy.columns[each].rule for each in (name, f"{name}[]") if each in policy.columns]
+    return "drop" in rules
+
+
+def _batch_rows(footer: Any, names: Sequence[str]) -> int:
+    """Return the rows that are read at a time, so that a small file takes little memory.
+
+    Raises:
+        Unreadable: A column takes much more memory than its bytes.
+    """
+    read, result = {*names}, ROWS
+    for index in range(footer.num_row_groups):
+        group = footer.row_group(index)
+        for number in range(footer.num_columns):
+            column = group.column(number)
+            path = column.path_in_schema
+            if path not in read and path.partition(".")[0] not in read:
+                continue
+            values, size = -(-column.num_values // max(group.num_rows, 1)), column.total_uncompressed_size
+            if values > VALUES_MAX:
+                raise Unreadable(_MANY_VALUES)
+            if size > EXPANSION_FROM and size > EXPANSION_MAX * column.total_compressed_size:
+                raise Unreadable(f"a column has more than {EXPANSION_MAX:,} bytes for each compressed one")
+            if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY":
+                result = min(result, BATCH_BYTES_MAX // max(values * size, 1))
+    if not result:
+        raise Unreadable("a record may take more than 1 GiB: write smaller row groups, or no dictionaries")
+    return result
+
+
+def _values(part: Any) -> int:
+    """Return the number of values in *part*, a batch or an array, with those in lists."""
+    import pyarrow
+
+    if isinstance(part, pyarrow.RecordBatch):
+        return sum(_values(column) for column in part.columns)
+    if isinstance(part, pyarrow.StructArray):
+        return sum(map(_values, part.flatten()))
+    if isinstance(part, pyarrow.ListArray | pyarrow.LargeListArray | pyarrow.FixedSizeListArray):
+        return len(part) + _values(part.flatten())
+    return len(part)
 
 
 def _fields(parts: Any, path: str, policy: MaskingPolicy) -> list[Any]:

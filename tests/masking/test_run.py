@@ -19,7 +19,7 @@ import pytest
 from pyarrow import parquet
 
 from rackwright.errors import ChangeRefused
-from rackwright.masking import recognisers
+from rackwright.masking import parquet_format, recognisers
 from rackwright.masking.check import check_data
 from rackwright.masking.policy import load_policy
 from rackwright.masking.run import Masking
@@ -136,6 +136,47 @@ def test_nested_conversations_are_masked(policy: Path, tmp_path: Path) -> None:
     write_parquet(tmp_path / "raw.parquet", [record])
     mask(policy, tmp_path / "raw.parquet", tmp_path / "masked.parquet")
     assert read_records(tmp_path / "masked.parquet")[0]["messages"] == first["messages"]
+
+
+def repeated(path: Path, number: int, text: str = "xy") -> None:
+    """Write a record whose list has *number* times the same text, which takes a few bytes."""
+    indices = pa.Array.from_buffers(pa.int8(), number, [None, pa.py_buffer(bytes(number))])
+    words = pa.DictionaryArray.from_arrays(indices, pa.array([text]))
+    table = pa.table({"id": [1], "list": pa.ListArray.from_arrays(pa.array([0, number], pa.int32()), words)})
+    parquet.write_table(table, path, compression="zstd", store_schema=False)
+
+
+@pytest.mark.parametrize(("number", "text"), [(1_500_000, "xy"), (200_000, "xy" * 10_000)])
+def test_a_small_parquet_that_takes_much_memory_is_refused(
+    policy: Path, tmp_path: Path, number: int, text: str
+) -> None:
+    repeated(tmp_path / "raw.parquet", number, text)
+    assert (tmp_path / "raw.parquet").stat().st_size < 5000
+    policy.write_text(POLICY.replace("  ward:", '  "list[]": {rule: keep}\n  ward:'))
+    with pytest.raises(ChangeRefused, match="a record has more than|a record may take more than"):
+        mask(policy, tmp_path / "raw.parquet", tmp_path / "masked.parquet")
+    assert not (tmp_path / "masked.parquet").exists()
+
+
+@pytest.mark.parametrize("path", ["list", '"list[]"'])
+def test_a_dropped_column_of_parquet_is_not_read(policy: Path, tmp_path: Path, path: str) -> None:
+    repeated(tmp_path / "raw.parquet", 1_500_000)
+    policy.write_text(POLICY.replace("  ward:", f"  {path}: {{rule: drop}}\n  ward:"))
+    mask(policy, tmp_path / "raw.parquet", tmp_path / "masked.parquet")
+    assert not read_records(tmp_path / "masked.parquet")[0].get("list")
+
+
+def test_one_long_list_among_many_records_is_refused(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_format, "VALUES_MAX", 100)
+    policy.write_text(POLICY.replace("  ward:", '  "list[]": {rule: keep}\n  ward:'))
+    records = [{"id": each, "list": [1] * 20} for each in range(50)]
+    write_parquet(tmp_path / "raw.parquet", records)
+    assert mask(policy, tmp_path / "raw.parquet", tmp_path / "masked.parquet")["records"] == 50
+    write_parquet(tmp_path / "raw.parquet", [*records, {"id": 51, "list": [1] * 200}])
+    with pytest.raises(ChangeRefused, match="a record has more than"):
+        mask(policy, tmp_path / "raw.parquet", tmp_path / "masked.parquet")
 
 
 def test_equal_values_have_equal_pseudonyms_in_all_files_and_formats(policy: Path, tmp_path: Path) -> None:
