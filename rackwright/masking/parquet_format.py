@@ -1,5 +1,7 @@
 """Parquet without what would repeat values: statistics, dictionaries and metadata."""
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -15,6 +17,9 @@ EXPANSION_MAX, EXPANSION_FROM = 1000, 64 << 20
 """Most bytes of a column for each compressed one, if a row group has so many bytes of it."""
 BATCH_BYTES_MAX = 1 << 30
 """Most bytes that a batch of a column with a dictionary may take, if each value is as long as the dictionary."""
+_MARK = b"PAR1"
+_WRITER = re.compile(r"parquet-cpp-arrow version [0-9]{1,3}(\.[0-9]{1,3}){2}")
+"""The writer of masked data: another text in its place may be data."""
 _SAME_TYPE = ("keep", "shift_dates")
 """Rules whose results have the type of the values."""
 
@@ -111,7 +116,25 @@ def metadata_leaks(file: BinaryIO) -> list[str]:
             column = footer.row_group(group).column(index)
             found |= {"statistics"} if column.is_stats_set else set()
             found |= {"a dictionary"} if column.has_dictionary_page else set()
+    if not _WRITER.fullmatch(footer.created_by or ""):
+        found.add("another program as its writer")
+    if not _is_gapless(file, footer):
+        found.add("bytes outside of its columns")
     return sorted(found)
+
+
+def _is_gapless(file: BinaryIO, footer: Any) -> bool:
+    """Return whether the columns of *file* follow each other from its mark to its footer."""
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    columns = [group.column(index) for group in groups for index in range(footer.num_columns)]
+    place = len(_MARK)
+    for column in columns:
+        starts = [each for each in (column.dictionary_page_offset, column.data_page_offset) if each is not None]
+        if min(starts) != place:
+            return False
+        place += column.total_compressed_size
+    size = file.seek(0, os.SEEK_END)
+    return bool(place + footer.serialized_size + 4 + len(_MARK) == size)
 
 
 def _is_dropped(name: str, policy: MaskingPolicy) -> bool:

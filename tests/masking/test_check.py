@@ -1,6 +1,7 @@
 """The check without the key: each planted leak is found, and masked data have none."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,36 @@ def test_statistics_dictionaries_and_metadata_of_parquet_are_found(masked: Path)
     problems = {each["problem"] for each in check(path)["findings"] if each["column"] == "file"}
 
     assert problems == {"Parquet has statistics", "Parquet has a dictionary", "Parquet has metadata"}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda data, created, footer: data, None),
+        (
+            lambda data, created, footer: data.replace(
+                created, b"Anna Schmidt 13800138000"[: len(created)].ljust(len(created))
+            ),
+            "another program as its writer",
+        ),
+        (
+            lambda data, created, footer: data[:-footer] + b"Anna Schmidt" + data[-footer:],
+            "bytes outside of its columns",
+        ),
+    ],
+)
+def test_bytes_of_parquet_beside_its_columns_are_found(
+    masked: Path, change: Callable[[bytes, bytes, int], bytes], problem: str | None
+) -> None:
+    raw, path = masked.with_name("raw.parquet"), masked.with_name("masked.parquet")
+    parquet.write_table(pa.Table.from_pylist(raw_records()), raw)
+    Masking(load_policy(masked.parent / "policy.yaml"), "", KEY).run(str(raw), path)
+    whole = path.read_bytes()
+    created, footer = parquet.ParquetFile(path).metadata.created_by.encode(), int.from_bytes(whole[-8:-4], "little") + 8
+    path.write_bytes(change(whole, created, footer))
+    problems = {each["problem"] for each in check(path)["findings"] if each["column"] == "file"}
+
+    assert problems == ({f"Parquet has {problem}"} if problem else set())
 
 
 def test_too_few_equal_records_are_found(masked: Path) -> None:
