@@ -1,5 +1,6 @@
 """Coarser forms of values, and the forms of dates."""
 
+import math
 import re
 from bisect import bisect_right
 from datetime import date, datetime, timedelta
@@ -12,6 +13,7 @@ _ISO = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"((?P<sign>[T ])[0-9]{2}:[0-9]{2}(?P<seconds>:[0-9]{2}(?P<fraction>\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
+_NUMBER = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,3})?")
 _YEAR = re.compile(r"[12][0-9]{3}")
 FORMS = {
     "year": _YEAR,
@@ -55,7 +57,8 @@ def generalise(column: MaskedColumn, value: Any) -> str:
         WrongValue: The value is no date, or no number.
     """
     if column.to == "prefix":
-        return f"{str(value)[: column.length]}*"
+        text, length = str(value), column.length or 0
+        return f"{text[:length]}*" if len(text) > length else "*"  # a short value is none of its beginnings
     if column.to == "bins":
         return _bin(column.edges, value)
     day = _year(value) or parse_date(value, column.form)
@@ -69,7 +72,7 @@ def is_generalised(column: MaskedColumn, value: Any) -> bool:
     if not isinstance(value, str):
         return False
     if column.to == "prefix":
-        return value.endswith("*") and len(value) <= (column.length or 0) + 1
+        return value == "*" or (value.endswith("*") and len(value) == (column.length or 0) + 1)
     if column.to == "bins":
         return value in bins(column.edges)
     return FORMS[str(column.to)].fullmatch(value) is not None
@@ -77,8 +80,9 @@ def is_generalised(column: MaskedColumn, value: Any) -> bool:
 
 def bins(edges: tuple[float, ...]) -> list[str]:
     """Return the names of the bins between *edges*."""
-    between = [f"{low:g}-<{high:g}" for low, high in pairwise(edges)]
-    return [f"<{edges[0]:g}", *between, f">={edges[-1]:g}"]
+    names = [str(float(each)).removesuffix(".0") for each in edges]  # all digits, so that two edges have two names
+    between = [f"{low}-<{high}" for low, high in pairwise(names)]
+    return [f"<{names[0]}", *between, f">={names[-1]}"]
 
 
 def shift(column: MaskedColumn, value: Any, days: int) -> Any:
@@ -148,10 +152,12 @@ def _year(value: Any) -> date | None:
 
 
 def _bin(edges: tuple[float, ...], value: Any) -> str:
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value.strip())):
+        raise WrongValue("numbers")
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise WrongValue("numbers") from None
-    if number != number:
+    if not math.isfinite(number):
         raise WrongValue("numbers")
     return bins(edges)[bisect_right(edges, number)]
