@@ -7,11 +7,13 @@ from fnmatch import fnmatch
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from rackwright.core import diff as comparison
 from rackwright.core.contract import PlayRole, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
+from rackwright.kinds.role.entries.files import FileEntry
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.kinds.shared import loaded
 from tests.support.our_roles import ROLES
@@ -213,3 +215,10 @@ def test_unit_and_path_are_read_back() -> None:
     for unit in ("ssh.service", "pod:kube-apiserver", "getty@tty1.service"):
         [claim] = loaded.claims(unit, ["/etc/x"])
         assert loaded.split(claim.thing) == (unit, "/etc/x")
+
+
+def test_a_reader_without_processes_is_no_reader() -> None:
+    """The facts have no start of a socket unit: its claim stayed unknown after each `up`."""
+    with pytest.raises(ValidationError, match="read_by"):
+        FileEntry(file="/etc/x", content="", read_by=("x.socket",))
+    assert FileEntry(file="/etc/x", content="", read_by=("x.service", "pod:etcd")).read_by

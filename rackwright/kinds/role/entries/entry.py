@@ -1,12 +1,15 @@
 """The common keys of all sorts of entries."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from rackwright.core.contract import Claim, Scope, Severity, Want
 from rackwright.core.repository import Repository
+
+READER = r"^(pod:.+|.+\.service)$"
+"""A reader has processes, whose start the facts have: a service, or a container of a static pod."""
 
 
 class Entry(BaseModel):
@@ -25,7 +28,7 @@ class Entry(BaseModel):
     by_hand: bool = False
     restart: bool = False
     disturbs: tuple[str, ...] = ()
-    read_by: tuple[str, ...] = ()
+    read_by: tuple[Annotated[str, Field(pattern=READER)], ...] = ()
 
     @property
     def thing(self) -> str:
