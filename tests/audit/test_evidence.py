@@ -18,7 +18,7 @@ class Pool:
     def __init__(self) -> None:
         self.released, self.asked, self.forgotten = threading.Event(), set[str](), set[str]()
 
-    def facts(self, name: str) -> Facts:
+    def facts(self, name: str, fresh: bool = False) -> Facts:
         self.asked.add(name)
         if name == NAMES[0]:
             assert self.released.wait(60)

@@ -142,7 +142,7 @@ def test_one_hostile_endpoint_ends_the_reading_of_no_other(error: Exception, mon
 
 def test_one_hostile_host_ends_the_reading_of_no_other() -> None:
     class Hosts:
-        def facts(self, name: str) -> Facts:
+        def facts(self, name: str, fresh: bool = False) -> Facts:
             if name == "bad":
                 raise OverflowError("x")
             return Facts({"format": 1})

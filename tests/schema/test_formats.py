@@ -132,7 +132,7 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
         **dict.fromkeys(("admin.name", "users.name", "artifacts"), REFUSED),
         **dict.fromkeys(("admin.password", "users.password", "database", "key"), SECRET),
     },
-    "node_exporter": dict.fromkeys(("collectors", "textfiles"), REFUSED),
+    "node_exporter": dict.fromkeys(("collectors", "socket", "textfiles"), REFUSED),
     "object_store": {
         **dict.fromkeys(("data", "accounts.name"), REFUSED),
         **dict.fromkeys(("accounts.key", "key", "internal_key"), SECRET),

@@ -134,7 +134,7 @@ def test_a_host_without_a_declared_network_keeps_the_routes_by_its_role(declared
 
 
 def test_a_network_that_does_not_reach_the_nodes_leaves_the_routes_to_the_role(declared) -> None:
-    other = [{"name": "storage0", "mac": "52:54:00:45:00:02", "addresses": ["10.99.0.12/24"]}]
+    other = [{"name": "storage0", "mac": "52:54:00:45:00:02", "addresses": ["10.69.0.12/24"]}]
     resources = declared(nics=other)
 
     assert network(resources).declared.routes == ()

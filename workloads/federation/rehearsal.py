@@ -10,6 +10,7 @@ from workloads.federation.config import SiteConfig
 from workloads.federation.coordinator import RoundResult
 from workloads.federation.local_training import initial_model
 from workloads.federation.site import Site
+from workloads.foreign import read_file
 
 SIGNERS = "signers"
 KEY = "key"
@@ -28,7 +29,7 @@ def rehearse(configs: Sequence[SiteConfig], out: Path) -> Iterator[RoundResult]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(Diagnostic(repeated[0], "two files declare this site", "one file for each site", "Remove one"))
     sites = {config.site: Site(config, out / config.site, _make_key(out / config.site)) for config in configs}
-    lines = [f"{name} {(out / name / f'{KEY}.pub').read_text().strip()}\n" for name in sites]
+    lines = [f"{name} {read_file(out / name / f'{KEY}.pub').decode().strip()}\n" for name in sites]
     (out / SIGNERS).write_text("".join(lines))
     return coordinator.run(terms, sites, initial_model(configs[0].recipe))
 
