@@ -15,7 +15,8 @@ ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console
 LONGEST := tests/test_small_rack.py tests/twin/test_boot.py tests/roles/test_small_roles_twin.py \
 	tests/roles/test_container_runtime_twin.py tests/pulumi/test_questions.py tests/pulumi/test_engine.py
 MODELS := tests/workloads/training tests/workloads/quantize tests/workloads/serving tests/workloads/export \
-	tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/gpu/test_on_processor.py
+	tests/workloads/evaluation tests/workloads/federation tests/workloads/checkpoint/test_tensors.py \
+	tests/gpu/test_on_processor.py
 MACHINES = $$(grep -lrE "mark\.(pulumi|twin)\b" tests --include="test_*.py")
 # The tests whose cases are a sample in `make test`.
 SAMPLED = $$(grep -lr "support.sampled import" tests --include="test_*.py")

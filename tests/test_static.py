@@ -204,3 +204,19 @@ def test_no_test_replaces_the_clock_of_all_threads():
     found = [str(path) for path in (ROOT / "tests").rglob("*.py") if replaced.search(path.read_text())]
 
     assert found == []
+
+
+def test_folders_that_need_pytorch_are_run_with_it():
+    """Without PyTorch they are left out in silence, so that nothing would run them."""
+    folders = {
+        path.parent for path in (ROOT / "tests").rglob("conftest.py") if "collect_ignore_glob" in path.read_text()
+    }
+    models = re.findall(
+        r"tests/\S+", (ROOT / "Makefile").read_text().partition("MODELS :=")[2].partition("\nMACHINES")[0]
+    )
+
+    assert folders and models
+    for folder in folders:
+        assert any(folder.is_relative_to(ROOT / each) for each in models), folder
+    nested = {path.parent for folder in folders for path in folder.rglob("test_*.py")}
+    assert nested == folders, "a conftest leaves out the files of its own folder alone"
