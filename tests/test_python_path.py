@@ -1,5 +1,6 @@
 """Python of units and steps imports nothing from the directory in which it starts: an account may write there."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -50,6 +51,34 @@ def test_each_step_that_sets_the_path_of_python_leaves_its_directory_out(place: 
         if STEP.search(line) and not re.search(r"PYTHONSAFEPATH|\*PYTHON\b", line + following)
     ]
     assert lines == []
+
+
+def starts_of_python(tree: ast.AST) -> list[int]:
+    """Return the lines of argument lists in which a Python begins with a module or a text, without an isolation."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List | ast.Tuple):
+            for program, following in pairwise(node.elts):
+                text = ast.unparse(program)
+                is_python = re.search(r"(^|[.(])(sys\.executable|python|interpreter|PYTHON|INTERPRETER)\)?$", text)
+                if is_python and isinstance(following, ast.Constant) and following.value in ("-m", "-c", "-"):
+                    found.append(following.lineno)
+    return found
+
+
+def test_each_python_that_a_command_starts_leaves_the_present_directory_out() -> None:
+    """
+    `rackwright privacy receipt .`, typed in the directory of a run, imported modules of the run's account.
+    """
+    bad = {
+        str(path.relative_to(ROOT)): lines
+        for folder in ("rackwright", "workloads")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if "PYTHONSAFEPATH" not in (text := path.read_text()) and (lines := starts_of_python(ast.parse(text)))
+    }
+    assert bad == {}
+    assert starts_of_python(ast.parse('run([sys.executable, "-m", "pip"])')) == [1]
+    assert starts_of_python(ast.parse('run((str(python), "-P", "-m", "pip"))')) == []
 
 
 def test_a_module_in_the_directory_of_a_run_is_not_imported(tmp_path: Path) -> None:

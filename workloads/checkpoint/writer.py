@@ -47,7 +47,7 @@ class Writer:
     def _start(self) -> subprocess.Popen[bytes]:
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps(asdict(self._settings))],
+            [sys.executable, "-P", "-c", _START, json.dumps(asdict(self._settings))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

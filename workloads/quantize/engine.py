@@ -85,7 +85,7 @@ def _build_engine(python: str, request: dict[str, object], library: str) -> str:
     """Build the engine of *request* in a process of its own, and return the version of its TensorRT."""
     argv = [python, "-m", "workloads.quantize.inside_tensorrt"]
     path = (str(Path(__file__).parents[2]), *filter(None, (os.environ.get("PYTHONPATH"),)))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(argv, input=json.dumps(request), env=environment, capture_output=True, text=True)
     try:
         response = json.loads(done.stdout)
