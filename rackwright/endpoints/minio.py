@@ -5,8 +5,8 @@ attached to the user and to the user's groups.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote
@@ -15,7 +15,7 @@ from rackwright.errors import Diagnostic, StepFailed, command
 from rackwright.facts.s3 import policy_lines
 from rackwright.foreign import InvalidData, parse_object
 
-ANSWER_BYTES = 1 << 20
+ANSWER_BYTES = 8 << 20
 """Maximum size of an answer: a list of all policies."""
 _PATH = "/minio/admin/v3"
 _ARN = "arn:aws:s3:::"
@@ -127,13 +127,25 @@ def _user(client: Any, user: str) -> dict[str, Any] | None:
 
 def _documents(client: Any) -> dict[str, Any]:
     """Return all policies by name."""
-    return send(client, "GET", "list-canned-policies", {})
+    found = send(client, "GET", "list-canned-policies", {})
+    for name, document in found.items():
+        statements = document.get("Statement") if isinstance(document, Mapping) else None
+        if not isinstance(statements, list) or not all(isinstance(each, Mapping) for each in statements):
+            raise _invalid("list-canned-policies", f"the policy {name[:100]!r} has no list of statements")
+    return found
+
+
+def _invalid(path: str, reason: str) -> Exception:
+    """Return the error for an answer that is not understood, which is never the answer that there is nothing."""
+    from botocore.exceptions import ClientError
+
+    error: Exception = ClientError({"Error": {"Code": "InvalidAnswer", "Message": reason}}, path)
+    return error
 
 
 def _lines(bucket: str, user: str, document: Any) -> Iterator[str]:
     """Yield the lines of the statements that concern a bucket; one without resources concerns every bucket."""
-    statements = document.get("Statement") if isinstance(document, Mapping) else None
-    for statement in statements or ():
+    for statement in (document or {}).get("Statement", ()):
         resources = statement.get("Resource") or ["*"]
         found = [each for each in ([resources] if isinstance(resources, str) else resources) if _concerns(each, bucket)]
         if found or statement.get("NotResource"):
@@ -143,7 +155,36 @@ def _lines(bucket: str, user: str, document: Any) -> Iterator[str]:
 
 
 def _concerns(resource: str, bucket: str) -> bool:
-    return fnmatchcase(bucket, resource.removeprefix(_ARN).partition("/")[0])
+    """Return whether *resource* is a bucket, or objects in it: MinIO's wildcards also stand for slashes.
+
+    A variable such as `${aws:username}` stands for any text.
+    """
+    pattern = re.sub(r"\$\{[^}]*\}", "*", str(resource).removeprefix(_ARN))
+    after_bucket = _states(pattern, bucket, {0})
+    is_bucket = any(not pattern[state:].strip("*") for state in after_bucket)
+    return is_bucket or bool(_states(pattern, "/", after_bucket))
+
+
+def _states(pattern: str, text: str, states: set[int]) -> set[int]:
+    """Return the places in *pattern* that are reached from those of *states* by *text*."""
+    for sign in text:
+        states = _skip_stars(pattern, states)
+        states = {
+            state if pattern[state] == "*" else state + 1
+            for state in states
+            if state < len(pattern) and pattern[state] in ("*", "?", sign)
+        }
+    return _skip_stars(pattern, states)
+
+
+def _skip_stars(pattern: str, states: set[int]) -> set[int]:
+    """Return *states* and the places behind the stars at which they are: a star also stands for no text."""
+    found = set(states)
+    for state in states:
+        while state < len(pattern) and pattern[state] == "*":
+            state += 1
+            found.add(state)
+    return found
 
 
 def _name(bucket: str, user: str) -> str:
@@ -181,11 +222,14 @@ def send(client: Any, method: str, path: str, query: Mapping[str, str], body: by
     request = AWSRequest(method=method, url=url, params=dict(query), data=body)
     S3SigV4Auth(client._request_signer._credentials, "s3", client.meta.region_name).add_auth(request)
     answer = client._endpoint.http_session.send(request.prepare())
+    is_error = answer.status_code >= HTTPStatus.MULTIPLE_CHOICES
     try:
         content = parse_object(answer.content.decode(), ANSWER_BYTES) if answer.content.strip() else {}
-    except (InvalidData, ValueError):
+    except (InvalidData, ValueError) as reason:
+        if not is_error:
+            raise _invalid(path, f"the answer is not understood: {reason}") from None
         content = {}
-    if answer.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+    if is_error:
         error = {"Code": str(content.get("Code", answer.status_code)), "Message": str(content.get("Message", ""))}
         metadata = {"HTTPStatusCode": answer.status_code, "HTTPHeaders": dict(answer.headers)}
         raise ClientError({"Error": error, "ResponseMetadata": metadata}, path)

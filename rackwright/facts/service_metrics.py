@@ -21,14 +21,15 @@ from rackwright.facts.probe.isolate import isolate, isolate_all
 from rackwright.facts.probe.observe import attempt, listing, read, run_tool
 
 SERVERS_MAX, RUNS_MAX, CERTIFICATES_MAX = 32, 64, 64
-LINES_MAX = 4000
-"""Lines of a server's metrics that are passed on: some labels are names of clients' keys."""
+LINES_MAX, LINES_OF_ALL = 4000, 40_000
+"""Lines of a server's metrics that are passed on, and of all: some labels are names of clients' keys."""
 HEAD_BYTES = 1 << 13
 """Maximum size of a request."""
-LINE = re.compile(
-    r'(rackwright_server_\w{1,80})(?:\{((?:\w{1,40}="(?:[^"\\\n]|\\.){0,200}",?){0,6})\})? ([0-9.eE+-]+|NaN|[+-]Inf)'
-)
+LINE = re.compile(r"(rackwright_server_\w{1,80})(?:\{(.{0,2000}?)\})? (\S{1,40})", re.ASCII)
 """A sample of our own server; its other families describe the process."""
+LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]{0,39})="((?:[^"\\\n]|\\[\\n"]){0,200})"(?:,|$)', re.ASCII)
+VALUE = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?|Inf)|NaN", re.ASCII)
+LABELS_MAX = 6
 CERTIFICATES = (
     ("/etc/rackwright", "*", "tls.crt"),
     ("/etc/rackwright/servers", "*", "tls.crt"),
@@ -72,7 +73,7 @@ def metrics(root: str) -> str:
         passed_on = answer["text"] if isinstance(answer, dict) and isinstance(answer.get("text"), str) else ""
         ready = bool(passed_on) and answer.get("ready") is True
         own.append(("rackwright_server_up", {"server": name}, float(ready)))
-        for family, line in with_label(name, passed_on):
+        for family, line in with_label(name, passed_on, min(LINES_MAX, LINES_OF_ALL // len(readers))):
             families.setdefault(family, []).append(line)
     lines = [line for family in sorted(families) for line in families[family]]
     return to_text(own) + "".join(f"{line}\n" for line in lines)
@@ -92,13 +93,30 @@ def server(root: str, name: str) -> dict[str, Any]:
     return {"ready": ready == 200, "text": body.decode(errors="replace") if status == 200 else ""}
 
 
-def with_label(name: str, text: str) -> Iterator[tuple[str, str]]:
-    """Yield name and line of each sample of a server, with the label ``server`` that no server can choose."""
-    for line in text.splitlines()[:LINES_MAX]:
+def with_label(name: str, text: str, most: int = LINES_MAX) -> Iterator[tuple[str, str]]:
+    """Yield name and line of each sample of a server, with the label ``server`` that no server can choose.
+
+    Prometheus refuses the answer of a whole host for one line that it cannot read, so each line is made of its parts again.
+    """
+    for line in text.splitlines()[:most]:
         found = LINE.fullmatch(line)
-        if found and not re.search(r'(?:^|,)server="', found[2] or ""):
-            labels = ",".join(part for part in (f'server="{escape(name)}"', (found[2] or "").rstrip(",")) if part)
-            yield found[1], f"{found[1]}{{{labels}}} {found[3]}"
+        labels = None if found is None else parse_labels(found[2] or "")
+        if found and labels is not None and "server" not in labels and VALUE.fullmatch(found[3]):
+            own = [f'server="{escape(name)}"', *(f'{key}="{value}"' for key, value in labels.items())]
+            yield found[1], f"{found[1]}{{{','.join(own)}}} {found[3]}"
+
+
+def parse_labels(text: str) -> dict[str, str] | None:
+    """Return the labels of *text*, with their values as written; None if a reader could refuse or misread them."""
+    labels: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        found = LABEL.match(text, position)
+        if found is None or found[1] in labels or len(labels) == LABELS_MAX:
+            return None
+        labels[found[1]] = found[2]
+        position = found.end()
+    return labels
 
 
 def run_samples(facts: dict[str, Any]) -> Iterator[Sample]:

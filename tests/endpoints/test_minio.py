@@ -1,9 +1,11 @@
 """Policies of MinIO's users: what is read, set and withdrawn, on a server in memory. `cold.6[minio]` has a real one."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from rackwright.endpoints import minio
@@ -128,3 +130,48 @@ def test_policies_that_cannot_be_read_leave_the_rights_unknown(store, monkeypatc
     minio.add_policies(store, {"models": ["trainer"]}, buckets)
 
     assert "AccessDenied" in buckets["models"]["policy"]["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "concerns"),
+    [
+        ("models", True), ("models/*", True), ("models/a/b", True), ("*", True), ("m*s/x", True), ("model?/*", True),
+        ("m*", True), ("a*", False), ("models2/*", False), ("mode", False), ("model?", True),
+        ("m*z/*", True), ("${aws:username}", True), ("${aws:username}/*", True), ("x${aws:username}/*", False),
+        ("*/secret", True), ("mod**", True), ("[m]odels/*", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_resource_concerns_each_bucket_that_minio_would_take_it_for(resource: str, concerns: bool) -> None:
+    """MinIO's star also stands for a slash: `m*z/*` gives rights on `models/az/x`."""
+    assert minio._concerns(f"arn:aws:s3:::{resource}", "models") == concerns
+
+
+@pytest.mark.parametrize("answer", [{"odd": 5}, {"odd": {"Statement": 5}}, {"odd": {"Statement": [5]}}, {"odd": {}}])
+def test_an_answer_that_is_not_understood_is_not_the_absence_of_rights(store, monkeypatch, answer):
+    monkeypatch.setattr(minio, "send", lambda *arguments: answer)
+    buckets: dict[str, dict[str, Any]] = {"models": {"policy": []}}
+    minio.add_policies(store, {"models": ["trainer"]}, buckets)
+
+    assert "InvalidAnswer" in buckets["models"]["policy"]["unknown"]
+    with pytest.raises(ClientError, match="InvalidAnswer"):
+        minio.set_rights(store, "archive/models", "models", {"trainer": OWN})
+
+
+def sent(content: bytes, status: int = 200) -> Any:
+    """Return what `send` makes of an answer with *content*."""
+    answer = SimpleNamespace(status_code=status, content=content, headers={})
+    endpoint = SimpleNamespace(http_session=SimpleNamespace(send=lambda request: answer))
+    signer = SimpleNamespace(_credentials=Credentials("key", "secret"))
+    meta = SimpleNamespace(endpoint_url="http://192.0.2.1", region_name="us-east-1")
+    client = SimpleNamespace(meta=meta, _request_signer=signer, _endpoint=endpoint)
+    return minio.send(client, "GET", "list-canned-policies", {})
+
+
+def test_an_answer_with_status_200_that_is_no_object_is_an_error():
+    many = b'{"a": "' + b"x" * minio.ANSWER_BYTES + b'"}'
+    for content in (b"<html>", b"[]", b"5", b"{", b"\xff", many):
+        with pytest.raises(ClientError, match="InvalidAnswer"):
+            sent(content)
+    assert sent(b" ") == {} and sent(b'{"a": {}}') == {"a": {}}
+    with pytest.raises(ClientError, match="403"):
+        sent(b"<html>", 403)
