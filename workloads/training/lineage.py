@@ -41,7 +41,9 @@ def write_start(
         "name": config.name,
         "declared": declared,
         "parent": {"path": str(parent.path), "step": parent.step, "sha256": parent.digest} if parent else None,
-        "base": _base(config.model.path) if isinstance(config.model, HuggingFace) else None,
+        "base": {"path": config.model.path, "files": base_files(config.model.path)}
+        if isinstance(config.model, HuggingFace)
+        else None,
         "data": [
             each.model_dump(mode="json") | ({"sha256": None} if config.privacy else _describe_data(loaded))
             for each, loaded in sets
@@ -83,7 +85,7 @@ def _describe_data(examples: data.Examples) -> dict[str, Any]:
     return {"examples": len(examples), "sha256": examples.digest(), "left_out": dict(examples.left_out)}
 
 
-def _base(path: str) -> dict[str, Any]:
-    """Return the path of the base model and the digests of its files."""
+def base_files(path: str) -> dict[str, str]:
+    """Return the digests of the files of the base model in *path*, by name."""
     files = sorted(file for file in Path(path).iterdir() if file.suffix in (".json", ".safetensors"))
-    return {"path": path, "files": {file.name: disk.sha256(file) for file in files}}
+    return {file.name: disk.sha256(file) for file in files}

@@ -145,6 +145,7 @@ class Training:
         if self._proved != step:
             verify_shards(checkpoint)
         saved, own = sharded.SavedState(checkpoint), trainable_state(self.model)
+        self._check_origin(saved.values, step)
         config, where = saved.values["config"], f"checkpoint of step {step}"
         check_weights_match(saved.weights(), own, where, "Use another --out, or the model of this checkpoint")
         check_optimizer_matches(config, self.config.optimizer, where)
@@ -160,6 +161,9 @@ class Training:
         for name, value in self.config.model_dump(mode="json").items():
             if name in config and config[name] != value:
                 self.context.metrics.print(f"note: {name} was {config[name]}, and is {value} from now on")
+
+    def _check_origin(self, values: Mapping[str, Any], step: int) -> None:
+        """Raise if a run like this one cannot continue the checkpoint of *step*, which has *values*; any run can."""
 
     def newest(self) -> int | None:
         """Return the step of the newest intact checkpoint with finite numbers. One process calls it: it reads all."""

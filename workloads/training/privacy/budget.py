@@ -1,19 +1,16 @@
 """The budget of a run: its noise, and the charge of each interval to the ledger of its data set."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import parse_object, read_file
 from workloads.training.config import TrainingConfig
 from workloads.training.data import Examples
 from workloads.training.metrics import MetricsLog
-from workloads.training.privacy import accountant, units
+from workloads.training.privacy import accountant, identity, units
 from workloads.training.privacy.accountant import Mechanism
-from workloads.training.privacy.ledger import RUN_FILE, Charge, Ledger, Total, new_charge
+from workloads.training.privacy.ledger import Charge, Ledger, Total, new_charge
 from workloads.training.workers import Workers
 
 T = TypeVar("T")
@@ -35,7 +32,9 @@ class RunBudget:
         self._check_owners(owners)
         self.rate = config.global_batch / owners
         self._ledger = Ledger(Path(self._promise.budget.ledger), self._promise.data)
-        self._run, self.noise = self._on_first(lambda: self._open(out, examples))
+        self._run, self._identity, self.noise = self._on_first(lambda: self._open(out, examples))
+        self.origin = {"run": self._run, "identity": self._identity}
+        """The run and the digest of its identity, which each of its checkpoints has."""
 
     def _check_owners(self, owners: int) -> None:
         unit = self._promise.unit
@@ -47,19 +46,19 @@ class RunBudget:
             expected = f"less than {1 / owners:.2g}"
             raise UserError(Diagnostic("privacy.delta", problem, expected, "Write a smaller delta"))
 
-    def _open(self, out: Path, examples: Examples) -> tuple[str, float]:
-        """Return the name of the run in the ledger, and its noise."""
-        promise = self._promise
+    def _open(self, out: Path, examples: Examples) -> tuple[str, str, float]:
+        """Return the name of the run in the ledger, the digest of its identity, and its noise."""
+        promise, own_identity = self._promise, identity.of(self._config)
+        run, fixed = identity.open_run(out, own_identity), identity.digest(own_identity)
         total = Total(promise.budget.epsilon, promise.budget.delta, promise.unit)
         self._ledger.begin(total, lambda key: units.digests(examples, key))
-        run = _name_of(out, promise.budget.ledger, promise.data)
         charges = self._ledger.charges()
         own = [each for each in charges if each.run == run]
         if own:
-            return run, own[-1].noise
+            return run, fixed, own[-1].noise
         solved = accountant.noise_multiplier(promise.epsilon, promise.delta, self.rate, self._config.steps)
-        self._check_total([*charges, self._charge_of(run, 0, Mechanism(self.rate, solved, self._config.steps))])
-        return run, solved
+        self._check_total([*charges, self._charge_of(run, fixed, 0, Mechanism(self.rate, solved, self._config.steps))])
+        return run, fixed, solved
 
     def charge(self, first: int, steps: int) -> int:
         """Return the number of steps after *first*, *steps* at most, that are now charged; 0 if the budget is used.
@@ -73,7 +72,7 @@ class RunBudget:
         own = [each.mechanism for each in self._ledger.charges() if each.run == self._run]
         allowed = _largest(steps, lambda more: self._fits([*own, Mechanism(self.rate, self.noise, more)]))
         if allowed:
-            charge = self._charge_of(self._run, first, Mechanism(self.rate, self.noise, allowed))
+            charge = self._charge_of(self._run, self._identity, first, Mechanism(self.rate, self.noise, allowed))
             self._ledger.charge(charge, self._check_total)
         return allowed
 
@@ -96,8 +95,8 @@ class RunBudget:
         help = "Write a smaller epsilon, or use other rows"
         raise UserError(Diagnostic("privacy.budget", problem, expected, help))
 
-    def _charge_of(self, run: str, first: int, mechanism: Mechanism) -> Charge:
-        return new_charge(run, self._config.name, first, mechanism)
+    def _charge_of(self, run: str, fixed: str, first: int, mechanism: Mechanism) -> Charge:
+        return new_charge(run, self._config.name, fixed, first, mechanism)
 
     def _on_first(self, action: Callable[[], T]) -> T:
         """Return the result of *action* in the first process, in all of them; all raise its error."""
@@ -132,15 +131,3 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def _name_of(out: Path, ledger: str, data: str) -> str:
-    """Return the name of the run in *out*, which gets a random one at its first start."""
-    file = out / RUN_FILE
-    if file.exists():
-        return str(parse_object(read_file(file))["run"])
-    name = uuid4().hex
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps({"run": name, "ledger": ledger, "data": data}) + "\n")
-    new.replace(file)
-    return name

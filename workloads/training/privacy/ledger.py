@@ -26,8 +26,6 @@ KEY_BYTES = 32
 BYTES_MAX = 64 << 20
 """Maximum bytes of the charges: about 300,000 intervals."""
 FORMAT = 1
-RUN_FILE = "privacy.json"
-"""File in the directory of a run: its random name, and where its ledger is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,8 @@ class Charge:
     """Random name of the run, which its directory has."""
     name: str
     """Name of the run in its configuration."""
+    identity: str
+    """SHA-256 digest of the identity of the run: its rows, promise, ledger and initial weights."""
     first: int
     """Steps that the run had taken before the interval."""
     steps: int
@@ -195,9 +195,9 @@ class Ledger:
         return UserError(Diagnostic(f"ledger {self.directory}, data set {self.name}", problem, help=help))
 
 
-def new_charge(run: str, name: str, first: int, mechanism: Mechanism) -> Charge:
+def new_charge(run: str, name: str, identity: str, first: int, mechanism: Mechanism) -> Charge:
     """Return the charge of an interval that begins now."""
-    return Charge(run, name, first, mechanism.steps, mechanism.rate, mechanism.noise, round(time.time(), 3))
+    return Charge(run, name, identity, first, mechanism.steps, mechanism.rate, mechanism.noise, round(time.time(), 3))
 
 
 def _describe(total: Total) -> str:

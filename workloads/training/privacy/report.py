@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import TypedDict
 
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_object, read_file
 from workloads.tracking.provenance import code_digest
-from workloads.training.privacy import accountant
-from workloads.training.privacy.ledger import RUN_FILE, Charge, Ledger
+from workloads.training.privacy import accountant, identity
+from workloads.training.privacy.ledger import Charge, Ledger
 
 DIGITS = 6
 """Digits of an epsilon after the point."""
@@ -132,17 +133,20 @@ def receipt(out: Path) -> Receipt:
         UserError: It is no private run, it has not ended, or its ledger is missing.
     """
     try:
-        lineage, own = (parse_object(read_file(out / name)) for name in ("lineage.json", RUN_FILE))
-        promise, checkpoint, step = lineage["privacy"], lineage["checkpoint"], lineage["step"]
+        lineage = parse_object(read_file(out / "lineage.json"))
+        checkpoint, step = lineage["checkpoint"], lineage["step"]
     except (OSError, ValueError, KeyError) as error:
         help = "Name the directory of a run with privacy that has ended"
         raise UserError(Diagnostic(str(out), f"it has no result of a private run: {error}", help=help)) from error
-    charges = [each for each in Ledger(Path(own["ledger"]), own["data"]).charges() if each.run == own["run"]]
-    masked = [each["masked_by"]["sha256"] for each in lineage["data"] if each.get("masked_by")]
+    run, fixed = identity.read(out / identity.RUN_FILE)
+    promise = fixed["privacy"]
+    ledger = Ledger(Path(promise["budget"]["ledger"]), promise["data"])
+    charges = _charges_of(ledger, run, fixed, step)
+    masked_by = fixed["data"].get("masked_by")
     return {
         "receipt": 1,
-        "run": own["run"],
-        "name": lineage["name"],
+        "run": run,
+        "name": charges[-1].name,
         "step": step,
         "checkpoint": checkpoint,
         "data": promise["data"],
@@ -154,9 +158,33 @@ def receipt(out: Path) -> Receipt:
         "mechanisms": _mechanisms(charges),
         "accountant": f"prv of opacus {version('opacus')}",
         "code": code_digest(),
-        "masking": masked[0] if masked else None,
+        "masking": masked_by["sha256"] if masked_by else None,
         "audit": None,
     }
+
+
+def _charges_of(ledger: Ledger, run: str, fixed: dict[str, Any], step: int) -> list[Charge]:
+    """Return the charges of *run*.
+
+    Raises:
+        UserError: A step up to *step* is not charged, or a charge belongs to another identity than *fixed*.
+    """
+    charges = [each for each in ledger.charges() if each.run == run]
+    covered = 0
+    for each in sorted(charges, key=lambda charge: charge.first):
+        covered = max(covered, each.first + each.steps) if each.first <= covered else covered
+    if not charges or covered < step:
+        problem = f"the ledger has charges of the run up to step {covered}, and the model has taken {step}"
+        raise _refusal(ledger, problem)
+    if any(each.identity != identity.digest(fixed) for each in charges):
+        raise _refusal(ledger, f"{identity.RUN_FILE} has another identity than the run had when it was charged")
+    return charges
+
+
+def _refusal(ledger: Ledger, problem: str) -> UserError:
+    where = f"ledger {ledger.directory}, data set {ledger.name}"
+    help = "Train the model again, from its first step, with privacy"
+    return UserError(Diagnostic(where, problem, "charges for each step from the initial weights on", help))
 
 
 def _epsilon(charges: Sequence[Charge], delta: float, scale: float) -> float:

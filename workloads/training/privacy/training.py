@@ -1,13 +1,14 @@
 """The part of a run with differential privacy in this process: the same loop, with private steps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from workloads.errors import Diagnostic, UserError
 from workloads.training import references
 from workloads.training.config import ImageClassifier, Preferences, TrainingConfig
 from workloads.training.divergence import are_finite, divergence
@@ -49,7 +50,20 @@ class PrivateTraining(Training):
     def state(self) -> dict[str, Any]:
         state = super().state()
         state.pop("references", None)  # log-probabilities of private answers
-        return state
+        return {**state, "privacy": self.budget.origin}
+
+    def _check_origin(self, values: Mapping[str, Any], step: int) -> None:
+        """
+        Raises:
+            UserError: Another run has written the checkpoint: its steps are not among the charges of this one.
+        """
+        if values.get("privacy") != self.budget.origin:
+            problem = (
+                "another run has written it, or one without privacy, so that its steps are not charged to this run"
+            )
+            expected = "a checkpoint of this run, or none: the first step starts from the initial weights"
+            help = "Use another directory for a new run"
+            raise UserError(Diagnostic(f"checkpoint of step {step}", problem, expected, help))
 
     def _measure_references(self) -> bool:
         if not self.examples.are_pairs:

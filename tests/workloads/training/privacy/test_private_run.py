@@ -92,7 +92,17 @@ def test_nothing_but_the_weights_is_published(tmp_path: Path) -> None:
     assert [each["sha256"] for each in lineage["data"]] == [None]
     found = newest(tmp_path / "out/checkpoints")
     assert found
-    assert load(found).keys() == {"step", "config", "data", "model", "distributed", "optimizer", "scaler", "tuning"}
+    assert load(found).keys() == {
+        "step",
+        "config",
+        "data",
+        "model",
+        "distributed",
+        "optimizer",
+        "scaler",
+        "tuning",
+        "privacy",
+    }
 
 
 def steps(charges: list[Charge]) -> list[tuple[int, int]]:

@@ -1,0 +1,101 @@
+"""A private run begins at its first step, keeps its identity, and has a receipt only for what was charged."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.training_runs import config
+from tests.workloads.training.privacy.test_private_run import ledger, private
+from workloads.errors import UserError
+from workloads.training.privacy.report import receipt
+from workloads.training.run import train
+
+SHORT = ("steps=2", "saving.every_steps=1", "model.channels=4")
+
+
+def test_a_training_without_privacy_is_not_continued_privately(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(config("digits", *SHORT), out, {})
+    with pytest.raises(UserError, match="one without privacy"):
+        train(private(tmp_path, *SHORT), out, {})
+    assert not ledger(tmp_path).charges()
+    with pytest.raises(UserError):
+        receipt(out)
+
+
+def test_the_checkpoint_of_another_private_run_is_not_continued(tmp_path: Path) -> None:
+    train(private(tmp_path, *SHORT), tmp_path / "one", {})
+    shutil.copytree(tmp_path / "one/checkpoints", tmp_path / "two/checkpoints")
+    with pytest.raises(UserError, match="another run has written it"):
+        train(private(tmp_path, *SHORT), tmp_path / "two", {})
+
+
+def test_a_run_that_has_lost_its_name_is_not_continued(tmp_path: Path) -> None:
+    train(private(tmp_path, *SHORT), tmp_path / "out", {})
+    (tmp_path / "out/privacy.json").unlink()
+    with pytest.raises(UserError, match="another run has written it"):
+        train(private(tmp_path, *SHORT), tmp_path / "out", {})
+
+
+OTHER_BUDGET = {"epsilon": 8.0, "delta": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "values"),
+    [
+        ("privacy", (), {"epsilon": 0.6}),
+        ("privacy", (), {"delta": 9e-5}),
+        ("privacy", (), {"clip": 2.0}),
+        ("privacy", (), {"data": "decoy"}),
+        ("privacy", (), {"budget": {**OTHER_BUDGET, "ledger": "other"}}),
+        ("privacy", (), {"unit": "person"}),
+        ("data", ("data.held_out=0.1",), {}),
+        ("seed", ("seed=1",), {}),
+        ("model", ("model.channels=8",), {}),
+    ],
+)
+def test_a_run_keeps_its_identity(tmp_path: Path, part: str, changes: tuple[str, ...], values: dict[str, Any]) -> None:
+    np.savez(tmp_path / "rows.npz", **rows())
+    data = f"data={json.dumps({'kind': 'rows', 'path': str(tmp_path / 'rows.npz'), 'held_out': 0.0})}"
+    if "budget" in values:
+        values = {"budget": {**values["budget"], "ledger": str(tmp_path / "other")}}
+    train(private(tmp_path, *SHORT, data, "global_batch=20"), tmp_path / "out", {}, stop_at=1)
+    before = ledger(tmp_path).file.read_bytes()
+    with pytest.raises(UserError, match=f"begun with another value of {part}"):
+        train(private(tmp_path, *SHORT, data, "global_batch=20", *changes, **values), tmp_path / "out", {})
+    assert ledger(tmp_path).file.read_bytes() == before
+    assert not (tmp_path / "other").exists()
+
+
+def rows(count: int = 120) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    x = generator.random((count, 8, 8), np.float32)
+    return {"x": x, "labels": generator.integers(0, 10, count), "group": np.arange(count) // 2}
+
+
+def test_a_receipt_has_charges_for_each_step(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(private(tmp_path, *SHORT), out, {})
+    found = receipt(out)
+    assert found["step"] == 2
+    assert 0 < found["epsilon"] <= 0.5
+    assert sum(each["steps"] for each in found["mechanisms"]) == 2
+    head, first, second = ledger(tmp_path).file.read_text().splitlines(keepends=True)
+    for lines in ((head,), (head, first), (head, second)):
+        ledger(tmp_path).file.write_text("".join(lines))
+        with pytest.raises(UserError, match="and the model has taken 2"):
+            receipt(out)
+
+
+def test_a_receipt_has_the_promise_that_was_charged(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(private(tmp_path, *SHORT), out, {})
+    known = json.loads((out / "privacy.json").read_text())
+    known["identity"]["privacy"]["clip"] = 0.1
+    (out / "privacy.json").write_text(json.dumps(known))
+    with pytest.raises(UserError, match="another identity"):
+        receipt(out)
