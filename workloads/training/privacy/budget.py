@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from workloads.errors import Diagnostic, UserError
+from workloads.tracking.provenance import code_digest
 from workloads.training.config import TrainingConfig
 from workloads.training.data import Examples
 from workloads.training.metrics import MetricsLog
@@ -32,6 +33,7 @@ class RunBudget:
         self._check_owners(owners)
         self.rate = config.global_batch / owners
         self._ledger = Ledger(Path(self._promise.budget.ledger), self._promise.data)
+        self._code = code_digest()
         self._run, self._identity, self.noise = self._on_first(lambda: self._open(out, examples))
         self.origin = {"run": self._run, "identity": self._identity}
         """The run and the digest of its identity, which each of its checkpoints has."""
@@ -96,7 +98,7 @@ class RunBudget:
         raise UserError(Diagnostic("privacy.budget", problem, expected, help))
 
     def _charge_of(self, run: str, fixed: str, first: int, mechanism: Mechanism) -> Charge:
-        return new_charge(run, self._config.name, fixed, first, mechanism)
+        return new_charge(run, self._config.name, fixed, self._code, first, mechanism)
 
     def _on_first(self, action: Callable[[], T]) -> T:
         """Return the result of *action* in the first process, in all of them; all raise its error."""

@@ -47,6 +47,8 @@ class Charge:
     """Name of the run in its configuration."""
     identity: str
     """SHA-256 digest of the identity of the run: its rows, promise, ledger and initial weights."""
+    code: str
+    """SHA-256 digest of the programs that take the steps."""
     first: int
     """Steps that the run had taken before the interval."""
     steps: int
@@ -195,9 +197,11 @@ class Ledger:
         return UserError(Diagnostic(f"ledger {self.directory}, data set {self.name}", problem, help=help))
 
 
-def new_charge(run: str, name: str, identity: str, first: int, mechanism: Mechanism) -> Charge:
+def new_charge(run: str, name: str, identity: str, code: str, first: int, mechanism: Mechanism) -> Charge:
     """Return the charge of an interval that begins now."""
-    return Charge(run, name, identity, first, mechanism.steps, mechanism.rate, mechanism.noise, round(time.time(), 3))
+    return Charge(
+        run, name, identity, code, first, mechanism.steps, mechanism.rate, mechanism.noise, round(time.time(), 3)
+    )
 
 
 def _describe(total: Total) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from workloads.checkpoint import at_step, verify_shards
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_object, read_file
-from workloads.tracking.provenance import code_digest
+from workloads.training import sharded
+from workloads.training.parent_model import checkpoint_digest
 from workloads.training.privacy import accountant, identity
 from workloads.training.privacy.ledger import Charge, Ledger
 
@@ -72,7 +74,7 @@ class Receipt(TypedDict):
     step: int
     """Steps that the model has taken."""
     checkpoint: str
-    """SHA-256 digest of the manifest of the final checkpoint."""
+    """SHA-256 digest of the manifest of the final checkpoint, whose files the receipt's program has read."""
     data: str
     """Name of the data set."""
     unit: str
@@ -89,8 +91,12 @@ class Receipt(TypedDict):
     """Steps by their noise."""
     accountant: str
     """Program that composed the mechanisms."""
-    code: str
-    """SHA-256 digest of the programs that trained it."""
+    code: list[str]
+    """SHA-256 digests of the programs that trained it, as its charges have them; several if they changed in between."""
+    identity: str
+    """SHA-256 digest of rows, model, seed and promise, which the first charge has fixed."""
+    base: dict[str, str] | None
+    """SHA-256 digests of the files of the model that it started from; null for random weights."""
     masking: str | None
     """SHA-256 digest of the masking policy of the data; null without one."""
     audit: None
@@ -130,7 +136,7 @@ def receipt(out: Path) -> Receipt:
     """Return the receipt of the finished run in *out*.
 
     Raises:
-        UserError: It is no private run, it has not ended, or its ledger is missing.
+        UserError: It is no private run, it has not ended, its model is missing or damaged, or its ledger is missing.
     """
     try:
         lineage = parse_object(read_file(out / "lineage.json"))
@@ -142,6 +148,7 @@ def receipt(out: Path) -> Receipt:
     promise = fixed["privacy"]
     ledger = Ledger(Path(promise["budget"]["ledger"]), promise["data"])
     charges = _charges_of(ledger, run, fixed, step)
+    _check_model(out, step, checkpoint, {"run": run, "identity": charges[-1].identity})
     masked_by = fixed["data"].get("masked_by")
     return {
         "receipt": 1,
@@ -157,7 +164,9 @@ def receipt(out: Path) -> Receipt:
         "epsilon": _epsilon(charges, promise["delta"], promise["epsilon"]),
         "mechanisms": _mechanisms(charges),
         "accountant": f"prv of opacus {version('opacus')}",
-        "code": code_digest(),
+        "code": [*dict.fromkeys(each.code for each in charges)],
+        "identity": charges[-1].identity,
+        "base": fixed["base"],
         "masking": masked_by["sha256"] if masked_by else None,
         "audit": None,
     }
@@ -179,6 +188,20 @@ def _charges_of(ledger: Ledger, run: str, fixed: dict[str, Any], step: int) -> l
     if any(each.identity != identity.digest(fixed) for each in charges):
         raise _refusal(ledger, f"{identity.RUN_FILE} has another identity than the run had when it was charged")
     return charges
+
+
+def _check_model(out: Path, step: int, checkpoint: str, origin: dict[str, str]) -> None:
+    """Read the whole checkpoint of *step*.
+
+    Raises:
+        UserError: It is missing or damaged, has another digest than *checkpoint*, or belongs to another run.
+    """
+    found = at_step(out / "checkpoints", step)
+    verify_shards(found)
+    known = sharded.SavedState(found).values.get("privacy")
+    if checkpoint_digest(found) != checkpoint or known != origin:
+        problem = "it is another one than the run has ended with"
+        raise UserError(Diagnostic(str(found.path), problem, help="Restore the checkpoint, or train the model again"))
 
 
 def _refusal(ledger: Ledger, problem: str) -> UserError:

@@ -11,6 +11,7 @@ import pytest
 from tests.support.training_runs import config
 from tests.workloads.training.privacy.test_private_run import ledger, private
 from workloads.errors import UserError
+from workloads.training.privacy import budget
 from workloads.training.privacy.report import receipt
 from workloads.training.run import train
 
@@ -99,3 +100,34 @@ def test_a_receipt_has_the_promise_that_was_charged(tmp_path: Path) -> None:
     (out / "privacy.json").write_text(json.dumps(known))
     with pytest.raises(UserError, match="another identity"):
         receipt(out)
+
+
+def test_a_receipt_is_for_a_checkpoint_that_was_read(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(private(tmp_path, *SHORT), out, {})
+    lineage, checkpoints = (out / "lineage.json").read_text(), out / "checkpoints"
+    (out / "lineage.json").write_text(json.dumps(json.loads(lineage) | {"checkpoint": "f" * 64}))
+    with pytest.raises(UserError, match="another one than the run has ended with"):
+        receipt(out)
+    (out / "lineage.json").write_text(json.dumps(json.loads(lineage) | {"step": 9}))
+    with pytest.raises(UserError, match="and the model has taken 9"):
+        receipt(out)
+    (out / "lineage.json").write_text(lineage)
+    shard = max((checkpoints / "step-0000000002").iterdir(), key=lambda file: file.stat().st_size)
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(UserError):
+        receipt(out)
+    shutil.rmtree(checkpoints)
+    with pytest.raises(UserError):
+        receipt(out)
+
+
+def test_a_receipt_names_the_code_that_has_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, step in (("a", 1), ("b", 2)):
+        monkeypatch.setattr(budget, "code_digest", lambda name=name: name * 64)
+        train(private(tmp_path, *SHORT), tmp_path / "out", {}, stop_at=step)
+    found = receipt(tmp_path / "out")
+    assert found["code"] == ["a" * 64, "b" * 64]
+    assert found["identity"] == ledger(tmp_path).charges()[0].identity

@@ -38,7 +38,7 @@ def accept(charges: Sequence[Charge]) -> None:
 
 
 def charge(ledger: Ledger, run: str = "a") -> None:
-    ledger.charge(new_charge(run, "digits", "f" * 64, 0, MECHANISM), accept)
+    ledger.charge(new_charge(run, "digits", "f" * 64, "c" * 64, 0, MECHANISM), accept)
 
 
 def test_it_keeps_mechanisms_and_no_epsilon_of_a_run(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_it_keeps_mechanisms_and_no_epsilon_of_a_run(tmp_path: Path) -> None:
     charge(ledger)
     [head, line] = [json.loads(each) for each in ledger.file.read_text().splitlines()]
     assert head == {"format": 1, "data": "visits", "epsilon": 8.0, "delta": 1e-5, "unit": "record"}
-    assert line.keys() == {"run", "name", "identity", "first", "steps", "rate", "noise", "time"}
+    assert line.keys() == {"run", "name", "identity", "code", "first", "steps", "rate", "noise", "time"}
     assert [each.mechanism for each in ledger.charges()] == [MECHANISM]
 
 
@@ -125,7 +125,7 @@ def test_a_refused_charge_is_not_written(tmp_path: Path) -> None:
 
     ledger = opened(tmp_path, rows())
     with pytest.raises(UserError, match="1 charges"):
-        ledger.charge(new_charge("a", "digits", "f" * 64, 0, MECHANISM), refuse)
+        ledger.charge(new_charge("a", "digits", "f" * 64, "c" * 64, 0, MECHANISM), refuse)
     assert not ledger.charges()
 
 
@@ -137,7 +137,7 @@ def spend(directory: Path) -> None:
     ledger = opened(directory, rows())
     try:
         while True:
-            ledger.charge(new_charge("run", "digits", "f" * 64, 0, MECHANISM), at_most_five)
+            ledger.charge(new_charge("run", "digits", "f" * 64, "c" * 64, 0, MECHANISM), at_most_five)
     except UserError:
         pass
 
