@@ -74,6 +74,10 @@ class ConversationData(NamedTuple):
     """Number of the conversation of each row to train on; None if rows share conversations."""
     persons_N: Tensor | None
     """Number of the person of each row to train on; None unless all conversations to train on name one."""
+    names: tuple[str, ...]
+    """Name of each person, by number."""
+    sources_N: tuple[bytes, ...]
+    """SHA-256 digest of the conversation of each row to train on; empty if rows share conversations."""
 
 
 def load(config: Conversations) -> ConversationData:
@@ -88,6 +92,7 @@ def load(config: Conversations) -> ConversationData:
     parts: tuple[list[Tokens], list[Tokens]] = ([], [])
     records: list[int] = []
     persons: list[str | None] = []
+    sources: list[bytes] = []
     left_out: Counter[str] = Counter()
     for number, (conversation, person) in enumerate(read_rows(config, _parse_with_person, EXPECTED)):
         is_held_out = rows.is_held_out(conversation, config.held_out)
@@ -99,6 +104,7 @@ def load(config: Conversations) -> ConversationData:
         if not is_held_out:
             records += [number] * len(fitting)
             persons += [person] * len(fitting)
+            sources += [rows.source_digest(conversation)] * len(fitting)
     left_out = +left_out
     if not parts[False]:
         problem = (
@@ -109,10 +115,11 @@ def load(config: Conversations) -> ConversationData:
     length = config.sequence_length
     training, held_out = (place(each, length) for each in parts)
     if config.packed is True:
-        return ConversationData(training, held_out, left_out, None, None)
+        return ConversationData(training, held_out, left_out, None, None, (), ())
     numbers = {person: number for number, person in enumerate(dict.fromkeys(persons))}
     named = None if None in numbers else torch.tensor([numbers[person] for person in persons])
-    return ConversationData(training, held_out, left_out, torch.tensor(records), named)
+    names = () if named is None else tuple(str(each) for each in numbers)
+    return ConversationData(training, held_out, left_out, torch.tensor(records), named, names, (*sources,))
 
 
 def describe(left_out: Mapping[str, int]) -> str:

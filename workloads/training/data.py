@@ -45,6 +45,10 @@ class Examples(NamedTuple):
     """Number of the row of a file that each example comes from; None if each row is one example."""
     persons: Tensor | None = None
     """Number of the person that each example belongs to; None if the rows name none."""
+    names: tuple[str, ...] = ()
+    """Name of each person in the rows, by number."""
+    sources: tuple[bytes, ...] = ()
+    """SHA-256 digest of the record that each example comes from, before any tokenizer; empty if ``x`` is the record."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -119,11 +123,15 @@ def _with_positions(examples: Examples) -> Examples:
 
 def _parts(config: Data) -> tuple[Examples, Examples]:
     if isinstance(config, Conversations):
-        training, held_out, left_out, records, persons = conversations.load(config)
-        return Examples(*training, left_out=left_out, records=records, persons=persons), Examples(*held_out)
+        found = conversations.load(config)
+        own = Examples(
+            *found.training, left_out=found.left_out, records=found.records_N, persons=found.persons_N,
+            names=found.names, sources=found.sources_N,
+        )  # fmt: skip
+        return own, Examples(*found.held_out)
     if isinstance(config, Preferences):
-        chosen, unseen, left_out = preferences.load(config)
-        return Examples(*chosen, left_out=left_out), Examples(*unseen)
+        chosen, unseen, left_out, sources = preferences.load(config)
+        return Examples(*chosen, left_out=left_out, sources=sources), Examples(*unseen)
     if isinstance(config, Tasks):
         known, fresh, left_out = load_tasks(config)
         return Examples(*known[:2], left_out=left_out, tasks=known.tasks), Examples(*fresh[:2], tasks=fresh.tasks)
@@ -162,8 +170,11 @@ def _rows(config: Rows) -> tuple[Examples, Examples]:
     repeated = int((held_out_mask & ~unseen_mask).sum())
     left_out = {"held-out rows that are training rows, too": repeated} if repeated else {}
     parts = [(torch.from_numpy(x[mask]), torch.from_numpy(y[mask])) for mask in masks]
-    persons = None if group is None else torch.from_numpy(np.unique(group[masks[0]], return_inverse=True)[1])
-    return Examples(*parts[0], left_out=left_out, persons=persons), Examples(*parts[1])
+    if group is None:
+        return Examples(*parts[0], left_out=left_out), Examples(*parts[1])
+    names, persons = np.unique(group[masks[0]], return_inverse=True)
+    named = tuple(str(each) for each in names.tolist())
+    return Examples(*parts[0], left_out=left_out, persons=torch.from_numpy(persons), names=named), Examples(*parts[1])
 
 
 def _row_problems(arrays: Mapping[str, np.ndarray], group: np.ndarray | None) -> Iterator[str]:

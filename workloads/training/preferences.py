@@ -55,6 +55,8 @@ class PreferenceData(NamedTuple):
     held_out: Pairs
     left_out: Mapping[str, int]
     """Number of pairs and thoughts that nothing learns from, by the reason."""
+    sources: tuple[bytes, ...]
+    """SHA-256 digest of each preference to train on."""
 
 
 def load(config: Preferences) -> PreferenceData:
@@ -66,6 +68,7 @@ def load(config: Preferences) -> PreferenceData:
     tokenizer = load_chat_tokenizer(config.tokenizer)
     parts: tuple[list[tuple[Tokens, Tokens]], list[tuple[Tokens, Tokens]]] = ([], [])
     left_out: Counter[str] = Counter()
+    sources: list[bytes] = []
     for each in read_rows(config, parse, EXPECTED):
         is_held_out = rows.is_held_out([each.prompt, each.tools], config.held_out)
         pair = _tokens(tokenizer, each, each.chosen, left_out), _tokens(tokenizer, each, each.rejected, left_out)
@@ -75,11 +78,12 @@ def load(config: Preferences) -> PreferenceData:
             left_out[SAME] += 1
         else:
             parts[is_held_out].append(pair)
+            sources += [] if is_held_out else [rows.source_digest(each)]
     if not parts[False]:
         problem = f"no pair in {config.path} fits {config.sequence_length} tokens; {describe(left_out) or 'none'}"
         raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other preferences"))
     training, held_out = (pad(each, config.sequence_length) for each in parts)
-    return PreferenceData(training, held_out, left_out)
+    return PreferenceData(training, held_out, left_out, (*sources,))
 
 
 def parse(row: Any) -> Preference:

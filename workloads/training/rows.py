@@ -41,6 +41,11 @@ def digests(inputs: Mapping[str, np.ndarray]) -> list[str]:
     ]
 
 
+def source_digest(content: object) -> bytes:
+    """Return the SHA-256 digest of a record whose *content* is that of JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+
+
 def split_points(digests: Sequence[str], group: np.ndarray | None = None) -> np.ndarray:
     """Return a number in [0, 1) for each row, derived from its digest or, if there is one, from its *group*."""
     keys = digests if group is None else [hashlib.sha256(str(value).encode()).hexdigest() for value in group.tolist()]
@@ -49,5 +54,4 @@ def split_points(digests: Sequence[str], group: np.ndarray | None = None) -> np.
 
 def is_held_out(content: object, share: float) -> bool:
     """Return whether the row whose prompt is *content*, as JSON, is in the *share* of rows that are not trained on."""
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return bool(split_points([digest])[0] >= 1 - share)
+    return bool(split_points([source_digest(content).hex()])[0] >= 1 - share)

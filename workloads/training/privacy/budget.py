@@ -30,6 +30,7 @@ class RunBudget:
         """
         assert config.privacy
         self._config, self._promise, self._workers = config, config.privacy, workers
+        self._check_same_rows(units.fingerprint(examples, owners))
         self._check_owners(owners)
         self.rate = config.global_batch / owners
         self._ledger = Ledger(Path(self._promise.budget.ledger), self._promise.data)
@@ -37,6 +38,14 @@ class RunBudget:
         self._run, self._identity, self.noise = self._on_first(lambda: self._open(out, examples))
         self.origin = {"run": self._run, "identity": self._identity}
         """The run and the digest of its identity, which each of its checkpoints has."""
+
+    def _check_same_rows(self, fingerprint: str) -> None:
+        """Raise unless all processes have the same rows: the first one alone shows its rows to the ledger."""
+        different = sum(each != fingerprint for each in self._workers.all_gather(fingerprint))
+        if any(self._workers.all_gather(different)):
+            problem = "processes have different rows, and the ledger would know those of the first one alone"
+            help = "Copy the same file, and the same model with its tokenizer, to all hosts"
+            raise UserError(Diagnostic("data", problem, "the same rows in all processes", help))
 
     def _check_owners(self, owners: int) -> None:
         unit = self._promise.unit
@@ -53,7 +62,7 @@ class RunBudget:
         promise, own_identity = self._promise, identity.of(self._config)
         run, fixed = identity.open_run(out, own_identity), identity.digest(own_identity)
         total = Total(promise.budget.epsilon, promise.budget.delta, promise.unit)
-        self._ledger.begin(total, lambda key: units.digests(examples, key))
+        self._ledger.begin(total, lambda key: units.digests(examples, key, promise.unit))
         charges = self._ledger.charges()
         own = [each for each in charges if each.run == run]
         if own:
@@ -71,12 +80,18 @@ class RunBudget:
         return self._on_first(lambda: self._charge(first, steps))
 
     def _charge(self, first: int, steps: int) -> int:
-        own = [each.mechanism for each in self._ledger.charges() if each.run == self._run]
+        charge = self._ledger.charge(lambda charges: self._next_charge(charges, first, steps))
+        return charge.steps if charge else 0
+
+    def _next_charge(self, charges: Sequence[Charge], first: int, steps: int) -> Charge | None:
+        """Return the charge of up to *steps* steps beside *charges*; None if the run has used its budget."""
+        own = [each.mechanism for each in charges if each.run == self._run]
         allowed = _largest(steps, lambda more: self._fits([*own, Mechanism(self.rate, self.noise, more)]))
-        if allowed:
-            charge = self._charge_of(self._run, self._identity, first, Mechanism(self.rate, self.noise, allowed))
-            self._ledger.charge(charge, self._check_total)
-        return allowed
+        if not allowed:
+            return None
+        charge = self._charge_of(self._run, self._identity, first, Mechanism(self.rate, self.noise, allowed))
+        self._check_total([*charges, charge])
+        return charge
 
     def _fits(self, mechanisms: Sequence[Mechanism]) -> bool:
         promise = self._promise

@@ -1,7 +1,8 @@
 """The ledger of a data set: every mechanism that has run on its rows, in a durable file beside them.
 
 A ledger is a directory, which several data sets may share: ``NAME.jsonl`` has the total and the charges of a data set,
-``NAME.rows`` the keyed digests of its rows, and ``key`` the key of all digests. A charge is on the drive before its
+``NAME.rows`` the keyed digests of its rows, ``NAME.persons`` those of each row with its person, and ``key`` the key
+of all digests. A charge is on the drive before its
 steps begin. The file has sampling rate, noise and steps, which an accountant composes; it has no epsilon of a run.
 """
 
@@ -10,11 +11,12 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import InvalidData, parse_object, read_file, read_whole
@@ -26,6 +28,14 @@ KEY_BYTES = 32
 BYTES_MAX = 64 << 20
 """Maximum bytes of the charges: about 300,000 intervals."""
 FORMAT = 1
+
+
+class RowDigests(NamedTuple):
+    """Keyed digests of the rows of a run."""
+
+    rows: frozenset[bytes]
+    pairs: frozenset[bytes]
+    """Digest of each row, followed by that of its person; empty with unit record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +77,8 @@ class Ledger:
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory, self.name = directory, name
-        self.file, self._rows_file, self._key_file = (
-            directory / f"{name}.jsonl", directory / f"{name}.rows", directory / "key"
-        )  # fmt: skip
+        self.file, self._key_file = directory / f"{name}.jsonl", directory / "key"
+        self._rows_file, self._persons_file = directory / f"{name}.rows", directory / f"{name}.persons"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -90,18 +99,18 @@ class Ledger:
         finally:
             os.close(descriptor)
 
-    def begin(self, total: Total, digests_by: Callable[[bytes], Collection[bytes]]) -> None:
+    def begin(self, total: Total, digests_by: Callable[[bytes], RowDigests]) -> None:
         """Make the ledger, or compare it with the declaration, and add the rows that it does not know.
 
         Args:
             digests_by: Function that returns the digests of the rows of a run by a key.
 
         Raises:
-            UserError: The total differs from the one in the ledger, or rows belong to another data set.
+            UserError: The total differs from the one in the ledger, or rows belong to another data set or person.
         """
         with self.lock():
             key = self._key()
-            digests = set(digests_by(key))
+            digests, pairs = digests_by(key)
             self._check_others(digests)
             if not self.file.exists():
                 self._check_no_charges_are_lost()
@@ -110,6 +119,9 @@ class Ledger:
                 problem = f"the ledger has a total of {_describe(known)}, and the run declares {_describe(total)}"
                 raise self._error(problem, "Declare the total of the ledger")
             known_rows = _read_digests(self._rows_file)
+            known_pairs = self._check_persons(total, pairs, known_rows)
+            if new_pairs := pairs - known_pairs:
+                _replace(self._persons_file, b"".join(sorted(known_pairs | new_pairs)))
             if new := digests - known_rows:
                 _replace(self._rows_file, b"".join(sorted(known_rows | new)))
 
@@ -133,19 +145,24 @@ class Ledger:
         """Return the number of different rows."""
         return len(_read_digests(self._rows_file))
 
-    def charge(self, charge: Charge, check: Callable[[Sequence[Charge]], None]) -> None:
-        """Write *charge* to the drive, after *check* has accepted all charges with it.
+    def charge(self, decide: Callable[[Sequence[Charge]], Charge | None]) -> Charge | None:
+        """Write the charge that *decide* makes of all charges so far to the drive, and return it.
+
+        No other process charges in between. None is no charge.
 
         Raises:
-            UserError: *check* raises it, or the drive fails.
+            UserError: *decide* raises it, or the drive fails.
         """
         with self.lock():
-            check([*self._read(repair=True)[1], charge])
+            charge = decide(self._read(repair=True)[1])
+            if charge is None:
+                return None
             try:
                 _append(self.file, asdict(charge))
             except OSError as error:
                 problem = f"the charge is not on the drive: {error.strerror}"
                 raise self._error(problem, "Make room, and start the run again") from error
+            return charge
 
     def _key(self) -> bytes:
         if not self._key_file.exists():
@@ -157,7 +174,22 @@ class Ledger:
             raise self._error(f"its key has {len(key)} bytes instead of {KEY_BYTES}", "Restore a backup")
         return key
 
-    def _check_others(self, digests: set[bytes]) -> None:
+    def _check_persons(self, total: Total, pairs: frozenset[bytes], rows: set[bytes]) -> set[bytes]:
+        """Return the known pairs of row and person.
+
+        Raises:
+            UserError: A row of *pairs* has another person than before, or two.
+        """
+        known = _read_digests(self._persons_file, 2 * DIGEST_BYTES)
+        if total.unit == "person" and rows - {each[:DIGEST_BYTES] for each in known}:
+            raise self._error("the persons of its rows are missing", "Restore a backup")
+        persons = Counter(each[:DIGEST_BYTES] for each in known | pairs)
+        if redefined := sum(number > 1 for number in persons.values()):
+            problem = f"{redefined} of {len(persons)} rows have another person than before, or two persons"
+            raise self._error(problem, "Give each row its one person, as at the first start")
+        return known
+
+    def _check_others(self, digests: frozenset[bytes]) -> None:
         for file in sorted(self.directory.glob("*.rows")):
             if file != self._rows_file and (shared := len(digests & _read_digests(file))):
                 problem = f"{shared} of {len(digests)} rows belong to data set {file.stem}, whose budget they have"
@@ -208,11 +240,11 @@ def _describe(total: Total) -> str:
     return f"epsilon {total.epsilon:g}, delta {total.delta:g} for each {total.unit}"
 
 
-def _read_digests(file: Path) -> set[bytes]:
+def _read_digests(file: Path, size: int = DIGEST_BYTES) -> set[bytes]:
     if not file.exists():
         return set()
     content = read_whole(file)
-    return {content[n : n + DIGEST_BYTES] for n in range(0, len(content), DIGEST_BYTES)}
+    return {content[n : n + size] for n in range(0, len(content), size)}
 
 
 def _append(file: Path, values: dict[str, Any]) -> None:

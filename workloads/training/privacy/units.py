@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.privacy_settings import Privacy
 from workloads.training.data import Examples
 from workloads.training.privacy import noise
-from workloads.training.privacy.ledger import DIGEST_BYTES
+from workloads.training.privacy.ledger import DIGEST_BYTES, RowDigests
 
 
 class Units:
@@ -27,7 +27,8 @@ class Units:
         if owners is None and privacy.unit == "person":
             problem, expected = "the rows name no persons", "the array group, or the key person in each row"
             raise UserError(Diagnostic("privacy.unit", problem, expected, "Add it, or write unit: record"))
-        numbers = torch.arange(len(examples)) if owners is None else owners
+        numbers = _records(examples, owners) if privacy.unit == "record" else owners
+        assert numbers is not None
         self._examples_of = [*_groups(numbers)]
         self._most = privacy.rows_per_person if privacy.unit == "person" else None
 
@@ -47,6 +48,16 @@ class Units:
             return examples
         order = torch.from_numpy(np.argsort(noise.uniform(len(examples))))
         return examples[order[: self._most]]
+
+
+def _records(examples: Examples, owners: Tensor | None) -> Tensor:
+    """Return the number of the record of each example; records with the same content are one, so that one clip holds.
+
+    A record has one content, whose examples may be several.
+    """
+    first: dict[bytes, int] = {}
+    numbers = range(len(examples)) if owners is None else owners.tolist()
+    return torch.tensor([first.setdefault(each, n) for each, n in zip(contents(examples), numbers, strict=True)])
 
 
 def _groups(numbers: Tensor) -> Iterator[Tensor]:
@@ -70,15 +81,39 @@ def parts(units: list[Tensor], most: int) -> Iterator[list[Tensor]]:
         yield part
 
 
-def digests(examples: Examples, key: bytes) -> set[bytes]:
-    """Return the keyed digest of each example, which depends neither on other examples nor on the length of rows."""
-    return {_digest(x, y, key) for x, y in zip(examples.x, examples.y, strict=True)}
+def digests(examples: Examples, key: bytes, unit: str = "record") -> RowDigests:
+    """Return the keyed digests of the record of each example, and with unit person those of its person.
+
+    Digests depend neither on other records nor on a tokenizer.
+    """
+    rows = [_keyed(each, key) for each in contents(examples)]
+    if unit != "person" or examples.persons is None:
+        return RowDigests(frozenset(rows), frozenset())
+    names = [_keyed(b"person\0" + each.encode(), key) for each in examples.names]
+    pairs = zip(rows, (names[number] for number in examples.persons.tolist()), strict=True)
+    return RowDigests(frozenset(rows), frozenset(row + person for row, person in pairs))
 
 
-def _digest(x: Tensor, y: Tensor, key: bytes) -> bytes:
-    if not x.is_floating_point():  # tokens: rows are padded to the length of the longest
-        learned = (y >= 0).reshape(-1, y.shape[-1]).any(0).nonzero()
-        end = int(learned.max()) + 1 if len(learned) else 0
-        x, y = x[..., :end], y[..., :end]
-    content = b"".join(each.contiguous().numpy().tobytes() for each in (x, y))
+def fingerprint(examples: Examples, owners: int) -> str:
+    """Return the digest of all examples in their order, their records and persons, and the number of *owners*."""
+    digest = hashlib.sha256(f"{owners} {examples.digest()}\n".encode())
+    for each in contents(examples):
+        digest.update(each)
+    for numbers in (examples.records, examples.persons):
+        digest.update(b"none" if numbers is None else numbers.long().contiguous().numpy().tobytes())
+    digest.update("\0".join(examples.names).encode())
+    return digest.hexdigest()
+
+
+def contents(examples: Examples) -> Sequence[bytes]:
+    """Return the SHA-256 digest of the record of each example."""
+    if examples.sources:
+        return examples.sources
+    return [
+        hashlib.sha256(b"".join(each.contiguous().numpy().tobytes() for each in pair)).digest()
+        for pair in zip(examples.x, examples.y, strict=True)
+    ]
+
+
+def _keyed(content: bytes, key: bytes) -> bytes:
     return hmac.new(key, content, hashlib.sha256).digest()[:DIGEST_BYTES]

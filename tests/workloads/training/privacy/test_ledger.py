@@ -1,7 +1,8 @@
 """The ledger keeps every charge, and knows rows whatever file and whatever name they come with."""
 
+import fcntl
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,12 +34,8 @@ def opened(directory: Path, examples: Examples, name: str = "visits", total: Tot
     return ledger
 
 
-def accept(charges: Sequence[Charge]) -> None:
-    pass
-
-
 def charge(ledger: Ledger, run: str = "a") -> None:
-    ledger.charge(new_charge(run, "digits", "f" * 64, "c" * 64, 0, MECHANISM), accept)
+    ledger.charge(lambda charges: new_charge(run, "digits", "f" * 64, "c" * 64, 0, MECHANISM))
 
 
 def test_it_keeps_mechanisms_and_no_epsilon_of_a_run(tmp_path: Path) -> None:
@@ -79,10 +76,60 @@ def test_rows_that_are_added_belong_to_the_data_set(tmp_path: Path) -> None:
         opened(tmp_path, rows(59, 60), "letters")
 
 
-def test_rows_of_tokens_are_the_same_at_each_length() -> None:
-    x, y = torch.tensor([[5, 6, 7, 0]]), torch.tensor([[6, 7, 8, -1]])
-    assert digests(Examples(x, y), b"k") == digests(Examples(x[:, :3], y[:, :3]), b"k")
-    assert digests(Examples(x, y), b"k") != digests(Examples(x, y), b"other")
+PERSONS = Total(8.0, 1e-5, "person")
+
+
+def of_persons(directory: Path, first: int, names: Sequence[str]) -> Ledger:
+    """Return the ledger that knows the rows from *first* on, one of each of *names*."""
+    known = [*dict.fromkeys(names)]
+    numbers = torch.tensor([known.index(each) for each in names])
+    own = rows(first, first + len(names))
+    examples = Examples(own.x, own.y, persons=numbers, names=tuple(known))
+    ledger = Ledger(directory, "visits")
+    ledger.begin(PERSONS, lambda key: digests(examples, key, "person"))
+    return ledger
+
+
+def test_the_person_of_a_row_is_fixed(tmp_path: Path) -> None:
+    of_persons(tmp_path, 0, "aabb")
+    assert of_persons(tmp_path, 2, "bbac").rows() == 6  # further rows, in another order of persons
+    with pytest.raises(UserError, match="2 of 6 rows have another person than before"):
+        of_persons(tmp_path, 0, "abcb")  # persons of two rows become persons of one
+    with pytest.raises(UserError, match="3 of 6 rows have another person"):
+        of_persons(tmp_path, 0, "wxyb")
+    assert of_persons(tmp_path, 0, "aabbac").rows() == 6
+
+
+def test_a_row_of_two_persons_is_refused(tmp_path: Path) -> None:
+    own = take(rows(), torch.tensor([0, 0, 1]))
+    twice = Examples(own.x, own.y, persons=torch.tensor([0, 1, 1]), names=("a", "b"))
+    with pytest.raises(UserError, match="1 of 2 rows have another person than before, or two persons"):
+        Ledger(tmp_path, "visits").begin(PERSONS, lambda key: digests(twice, key, "person"))
+
+
+def test_lost_persons_are_no_new_persons(tmp_path: Path) -> None:
+    of_persons(tmp_path, 0, "aabb")
+    (tmp_path / "visits.persons").unlink()
+    with pytest.raises(UserError, match="the persons of its rows are missing"):
+        of_persons(tmp_path, 0, "abcd")
+
+
+def test_a_ledger_names_no_person(tmp_path: Path) -> None:
+    of_persons(tmp_path, 0, ["Erika Mustermann", "Max Mustermann"])
+    assert not any(b"Mustermann" in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_no_other_process_charges_while_one_decides(tmp_path: Path) -> None:
+    def decide(charges: Sequence[Charge]) -> None:
+        with (tmp_path / "lock").open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        seen.append(len(charges))
+
+    seen: list[int] = []
+    ledger = opened(tmp_path, rows())
+    charge(ledger)
+    assert ledger.charge(decide) is None
+    assert seen == [1]
 
 
 def test_another_total_is_refused(tmp_path: Path) -> None:
@@ -120,25 +167,21 @@ def test_a_lost_file_does_not_begin_a_new_budget(tmp_path: Path, lost: str) -> N
 
 
 def test_a_refused_charge_is_not_written(tmp_path: Path) -> None:
-    def refuse(charges: Sequence[Charge]) -> None:
-        raise UserError(Diagnostic("budget", f"{len(charges)} charges"))
+    def refuse(charges: Sequence[Charge]) -> Charge:
+        raise UserError(Diagnostic("budget", f"{len(charges) + 1} charges"))
 
     ledger = opened(tmp_path, rows())
     with pytest.raises(UserError, match="1 charges"):
-        ledger.charge(new_charge("a", "digits", "f" * 64, "c" * 64, 0, MECHANISM), refuse)
+        ledger.charge(refuse)
     assert not ledger.charges()
 
 
 def spend(directory: Path) -> None:
-    def at_most_five(charges: Collection[Charge]) -> None:
-        if len(charges) > 5:
-            raise UserError(Diagnostic("budget", "used"))
+    def at_most_five(charges: Sequence[Charge]) -> Charge | None:
+        return new_charge("run", "digits", "f" * 64, "c" * 64, 0, MECHANISM) if len(charges) < 5 else None
 
     ledger = opened(directory, rows())
-    try:
-        while True:
-            ledger.charge(new_charge("run", "digits", "f" * 64, "c" * 64, 0, MECHANISM), at_most_five)
-    except UserError:
+    while ledger.charge(at_most_five):
         pass
 
 
