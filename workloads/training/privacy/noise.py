@@ -15,14 +15,14 @@ PART = 1 << 18
 
 
 def gaussian(shape: torch.Size | tuple[int, ...], deviation: float) -> Tensor:
-    """Return normal noise in fp32.
+    """Return normal noise in double precision.
 
-    Each number is half the sum of four draws in double precision, so that the gaps between floating-point numbers do
-    not tell which gradient it was added to. Source: Holohan and Braghin 2021, arXiv:2107.10138, which opacus follows in
-    its secure mode.
+    Each number is half the sum of both results of two draws, so that the gaps between floating-point numbers do not
+    tell which gradient it was added to. Source: Holohan and Braghin 2021, arXiv:2107.10138. It is added in double
+    precision: rounded before, small numbers of noise have digits that a gradient in fp32 cannot have.
     """
     count = int(np.prod(shape, dtype=np.int64))
-    noise = np.empty(count, np.float32)
+    noise = np.empty(count)
     for first in range(0, count, PART):
         part = noise[first : first + PART]
         radius, angle = uniform(2 * len(part)), uniform(2 * len(part))

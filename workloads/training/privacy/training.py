@@ -28,6 +28,8 @@ class PrivateTraining(Training):
     before the sums are added over the processes.
     """
 
+    adds_noise = True
+
     def __init__(self, config: TrainingConfig, inputs: TrainingInputs, context: RunContext, out: Path) -> None:
         """
         Args:
@@ -142,9 +144,8 @@ class PrivateTraining(Training):
         for part in units.parts(chosen, most):
             self._add_clipped(model, part, sums)
         for weight, total in zip(self._gradients.weights, sums, strict=True):
-            if context.workers.rank == 0:
-                total += noise.gaussian(total.shape, self.budget.noise * self.promise.clip).to(total.device)
-            weight.grad = (context.workers.all_reduce_sum(total) / config.global_batch).to(weight.dtype)
+            exact = self._noisy(total, self.budget.noise * self.promise.clip) / config.global_batch
+            weight.grad = exact.to(weight.dtype).to(weight.device)  # the only rounding after the noise
         self.optimizer.step()
         self.optimizer.zero_grad()
         context.device.flush()
@@ -154,6 +155,13 @@ class PrivateTraining(Training):
             values = {"step": self.step, "learning_rate": rate, "step_seconds": seconds}
             context.metrics.log(time=round(time.time(), 3), **values)
             context.metrics.print(f"step {self.step}/{config.steps} rate {rate:.3g} {seconds:.3g} s/step")
+
+    def _noisy(self, total: Tensor, deviation: float) -> Tensor:
+        """Return the sum of *total* over all processes with noise, in double precision."""
+        exact = total.cpu().double() if total.device.type == "mps" else total.double()  # Apple's GPUs have no fp64
+        if self.context.workers.rank == 0:
+            exact += noise.gaussian(total.shape, deviation).to(exact.device)
+        return self.context.workers.all_reduce_sum(exact)
 
     def _add_clipped(self, model: nn.Module, part: list[Tensor], sums: list[Tensor]) -> None:
         """Add the clipped gradients of the records or persons of *part* to *sums*."""

@@ -1,8 +1,16 @@
 """Noise and samples come from the operating system, and have the size that the accountant assumes."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
 from workloads.training.privacy import noise
+from workloads.training.privacy.training import PrivateTraining
+from workloads.training.workers.workers import Alone
 
 COUNT = 200_000
 
@@ -39,3 +47,28 @@ def test_a_sample_takes_each_number_by_itself() -> None:
     assert abs(neighbours - 0.1) < 0.02
     assert len({len(noise.sample(1000, 0.1)) for _ in range(20)}) > 1  # no fixed size
     assert not len(noise.sample(1000, 0.0))
+
+
+class Beside(Alone):
+    """A process beside another one whose clipped sum is *other*."""
+
+    def __init__(self, other: float) -> None:
+        self._other = other
+
+    def all_reduce_sum(self, numbers: Tensor) -> Tensor:
+        return numbers + self._other
+
+
+@pytest.mark.parametrize("process", ["its own", "another"])
+def test_the_digits_of_small_numbers_do_not_tell_what_noise_was_added_to(process: str) -> None:
+    """The attack of Mironov 2012: fp32 noise plus a gradient in fp32 is a multiple of the gradient's last digit."""
+    count = 1 << 16
+    gradient = float(np.float32(count**-0.5))
+    workers = Beside(gradient) if process == "another" else Alone()
+    holder: Any = SimpleNamespace(context=SimpleNamespace(workers=workers))
+    total = torch.full((count,), gradient if process == "its own" else 0.0)
+    released = PrivateTraining._noisy(holder, total, 0.835).float().double().abs()
+    small = released[released < gradient / 4]
+    last_digit = float(np.spacing(np.float32(gradient / 2)))
+    assert len(small)
+    assert int((small.remainder(last_digit) != 0).sum()) > len(small) / 4
