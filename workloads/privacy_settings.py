@@ -1,8 +1,10 @@
 """The promise of differential privacy of a run, and the budget of its data set, readable without PyTorch."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from workloads.config_schema import ConfigSchema, Positive
 
@@ -11,6 +13,13 @@ Epsilon = Annotated[float, Field(ge=0.01, le=100)]
 Delta = Annotated[float, Field(ge=1e-12, le=1e-3)]
 """Probability with which the bound of the privacy loss may not hold."""
 DataName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+def _absolute(path: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", path) or {".", ".."} & {*path.split("/")}:
+        raise PydanticCustomError("path", "an absolute path has letters, digits and . _ - /, and no part . or ..")
+    return path
+
 
 _DESCRIBED = ConfigDict(use_attribute_docstrings=True)
 """For the JSON Schema of fleets."""
@@ -24,7 +33,7 @@ class Budget(ConfigSchema):
     """Total privacy loss of all runs."""
     delta: Delta
     """Probability with which the total may not hold."""
-    ledger: Annotated[str, Field(pattern=r"^/")]
+    ledger: Annotated[str, AfterValidator(_absolute)]
     """Directory of the ledger, on the host with the rows: charges, keyed digests of the rows, and their key."""
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -28,6 +28,7 @@ NAME_MAX = 28
 """Maximum length, because the run's account is ``run-NAME`` and Linux accepts 32 characters. Source: useradd(8)."""
 PORT = 7022
 RENDEZVOUS_PORT = 29400
+LEDGER: Keys = ("privacy", "budget", "ledger")
 RESERVED = {"launcher", "world", "elastic", "name", "privacy"}
 """Keys of a training's configuration that follow from the run itself."""
 
@@ -40,6 +41,8 @@ def _absolute(path: str) -> str:
 
 
 Path = Annotated[str, AfterValidator(_absolute)]
+VOLATILE = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/run", "/var/tmp")
+"""Directories whose files do not outlive a restart, or which all accounts share."""
 
 
 def _model(name: str) -> str:
@@ -211,9 +214,39 @@ def _problems(run: Run) -> Iterator[Problem]:
     if run.on == "kubernetes" and run.launcher == "horovod" and "launcher" in run.model_fields_set:
         expected, help = "torchrun starts the processes in pods", "Remove launcher, or write on: hosts"
         yield Problem("got launcher: horovod with on: kubernetes", expected, help, ("launcher",))
+    yield from _privacy_problems(run)
     for name in sorted(RESERVED & run.set.keys()):
         expected = "it follows from the run: its name, its hosts, its launcher, its privacy"
         yield Problem(f"got {name}", expected, "Remove it", ("set", name))
+
+
+def _privacy_problems(run: Run) -> Iterator[Problem]:
+    """Yield the problems of a promise that hold on all hosts."""
+    if run.privacy is None:
+        return
+    if run.on == "kubernetes":
+        expected, help = "the ledger lies on a host, and pods move between hosts", "Write on: hosts, or remove privacy"
+        yield Problem("got privacy with on: kubernetes", expected, help, ("privacy",))
+    ledger = run.privacy.budget.ledger
+    if any(is_below(ledger, folder) for folder in VOLATILE):
+        expected = f"a directory that stays, and not below {', '.join(VOLATILE)}"
+        yield Problem(f"got {ledger!r}", expected, "Write a directory on a tier, such as /srv/warm/privacy", LEDGER)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Return whether the absolute *path* is *folder* or lies below it."""
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _ledger_problems(run: Run, hosts: Mapping[str, Host], members: Sequence[str]) -> Iterator[Problem]:
+    """Yield the problem of a ledger that lies on no tier of the first host, whose drives keep it."""
+    host = hosts.get(members[0]) if members else None
+    if run.privacy is None or run.on != "hosts" or host is None:
+        return
+    ledger, mounts = run.privacy.budget.ledger, [tier.mount for tier in host.tiers.values()]
+    if mounts and not any(ledger.startswith(f"{mount}/") for mount in mounts):
+        expected = f"a directory below a tier of {members[0]}: {', '.join(mounts)}"
+        yield Problem(f"got {ledger!r}", expected, f"Write {mounts[0]}/privacy", LEDGER)
 
 
 def _gpu_problems(run: Run) -> Iterator[Problem]:
@@ -240,6 +273,7 @@ def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host], clusters: Mappi
         wrong = [
             *placement.unknown_hosts(run, hosts),
             *_without_tier(run, hosts, declared),
+            *_ledger_problems(run, hosts, members),
             *_config_problems(name, run, run.workers(hosts) if members else 0),
             *on_pods.problems(run, members, clusters),
         ]

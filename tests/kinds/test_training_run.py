@@ -72,6 +72,24 @@ def test_the_launcher_of_a_private_run_gets_a_ledger_unless_one_is_there(declare
         assert ledger.stat().st_mode & 0o777 == 0o750
 
 
+def test_root_makes_a_ledger_through_no_link(tmp_path):
+    target, place = tmp_path / "target", tmp_path / "teams"
+    target.mkdir()
+    place.mkdir()
+    (place / "warm").symlink_to(target)
+    for ledger in (place / "warm/privacy", place / "warm/a/b", place / "gone"):
+        (place / "gone").unlink(missing_ok=True)
+        (place / "gone").symlink_to(tmp_path / "nowhere")
+        budget = Budget(epsilon=1.0, delta=1e-5, ledger=str(ledger))
+        privacy = Privacy(epsilon=1.0, delta=1e-5, data="rows", budget=budget)
+        steps = planned(LAUNCHER, bare(LAUNCHER.spec.host), privacy=privacy).steps
+        [step] = [step for step in steps if str(ledger) in step.text]
+        argv = [each if each != LAUNCHER.spec.account else "root" for each in step.argv]
+        assert subprocess.run(argv, stderr=subprocess.DEVNULL).returncode != 0
+    assert not [*target.iterdir()]
+    assert not (tmp_path / "nowhere").exists()
+
+
 @pytest.mark.parametrize("folder", ["etc", "opt", "opt/bin"])
 def test_what_is_not_declared_beside_the_files_of_a_run_is_removed_while_it_runs(folder):
     """

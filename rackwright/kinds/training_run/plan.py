@@ -51,7 +51,19 @@ fi
 _LEDGER = """set -eu
 account=$1 ledger=$2
 # an account that charged it first keeps it: a ledger changes hands by no run
-[ -e "$ledger" ] || install -d -m 0700 -o "$account" -g "$account" "$ledger"
+[ ! -e "$ledger" ] || exit 0
+# root follows no link that another account has put into the path: each part is entered, and compared with its name
+cd /
+rest=${ledger#/} path=
+while [ -n "$rest" ]; do
+  part=${rest%%/*} path=$path/${rest%%/*}
+  case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
+  [ -e "$part" ] || [ -L "$part" ] || mkdir -m 0755 -- "$part"
+  cd -P -- "$part"
+  [ "$(pwd -P)" = "$path" ] || { echo "$path is a link, and a ledger lies behind none" >&2; exit 1; }
+done
+chown -- "$account:$account" .
+chmod 0700 .
 """
 _AWAIT = """set -eu
 unit=$1 account=$2 archive=$3 path=$4 home=$5 python=$6 plan=$7 seconds=$8
