@@ -105,6 +105,9 @@ def _recipe_problems(recipe: TrainingConfig, rounds: int) -> Iterator[tuple[str,
     if recipe.fine_tuning:
         expected = "a training from the coordinator's weights, which take the place of a parent"
         yield "fine_tuning", "got a parent", expected, "Remove it"
+    if recipe.privacy:
+        expected = "a recipe without it: rounds take the steps of a training without noise, and no ledger charges them"
+        yield "privacy", "got a promise that a federation does not keep", expected, "Remove it"
     if recipe.elastic or recipe.sharding != "none":
         yield (
             "sharding",

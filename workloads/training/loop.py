@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from workloads.checkpoint import CheckpointDamaged, not_finite, verify_shards
 from workloads.checkpoint.persist import print_message
+from workloads.errors import Diagnostic, UserError
 from workloads.training import acceleration, chunked_loss, initial_weights, objective, order, references, sharded
 from workloads.training.balancing import ExpertBalancer
 from workloads.training.batch_sampler import BatchSampler
@@ -64,7 +65,17 @@ class TrainingInputs:
 class Training:
     """The part of a run in this process: the model, its step, and its progress."""
 
+    adds_noise = False
+    """Whether steps keep the promise of `privacy`."""
+
     def __init__(self, config: TrainingConfig, inputs: TrainingInputs, context: RunContext) -> None:
+        """
+        Raises:
+            UserError: The configuration has a promise that these steps do not keep.
+        """
+        if config.privacy and not self.adds_noise:
+            problem, expected = "this training adds no noise", "python -m workloads.training, whose steps keep it"
+            raise UserError(Diagnostic("privacy", problem, expected, "Remove privacy"))
         self.config, self.context = config, context
         self.tuning, self._learned = inputs.tuning, list(inputs.learned)
         self._own, self._old = inputs.examples, inputs.old
