@@ -35,7 +35,7 @@ def test_a_run_that_has_not_begun_has_reported_nothing(top: Path) -> None:
     assert (run.outcome, run.steps, run.ranks, run.checkpoint) == (None, 300, {}, 20)
 
 
-def test_the_newest_line_with_a_loss_counts(top: Path) -> None:
+def test_the_newest_line_of_a_step_counts(top: Path) -> None:
     lines = [
         '{"event": "start"}',
         '{"step": 20, "loss": 0.5, "step_seconds": 0.1, "time": 7, "epoch": 1}',
@@ -50,6 +50,20 @@ def test_the_newest_line_with_a_loss_counts(top: Path) -> None:
         "metrics.jsonl": {"step": 20, "loss": 0.5, "step_seconds": 0.1, "time": 7},
         "metrics-1.jsonl": {},
     }
+
+
+def test_a_private_run_has_steps_without_a_loss(top: Path) -> None:
+    lines = [
+        '{"event": "start"}',
+        '{"event": "privacy", "epsilon": 4.0}',
+        '{"time": 7, "step": 20, "learning_rate": 0.1, "step_seconds": 0.1}',
+        '{"event": "evaluated", "step": 30, "loss": 0.5}',
+    ]
+    (top / OUT / "metrics.jsonl").write_text("\n".join(lines))
+    run = seen(top).run("digits")
+
+    assert run is not None
+    assert run.ranks == {"metrics.jsonl": {"step": 20, "step_seconds": 0.1, "time": 7}}
 
 
 def test_a_loss_may_be_no_number_after_a_run_diverged(top: Path) -> None:

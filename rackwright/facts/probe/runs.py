@@ -97,9 +97,12 @@ def tracking_run(out: str) -> dict[str, Any] | None:
 
 
 def newest_metrics(lines: list[str]) -> dict[str, Any]:
-    """Return the metrics in the last line with a loss; empty if there is none yet."""
+    """Return the metrics in the last line of a step; empty if there is none yet.
+
+    A run with differential privacy writes no loss. Lines with an event, such as an evaluation, are no steps.
+    """
     for line in reversed(lines):
-        if '"loss":' in line and line.startswith("{"):
+        if '"step":' in line and '"event":' not in line and line.startswith("{"):
             try:
                 row = json.loads(line)
             except ValueError:
