@@ -60,12 +60,11 @@ def receipt(
     """
     found = cast("Receipt", _ask("receipt", str(directory)))
     content = json.dumps(found, indent=2, sort_keys=True) + "\n"
-    for path in (to, signature := to.with_name(f"{to.name}.sig")):
-        if path.exists():
-            raise DeclarationError(Diagnostic("--to", f"{path} is there", "a new file", "Name another file"))
-    to.write_text(content)
+    signature = to.with_name(f"{to.name}.sig")
+    signed = _sign(content, key)
+    _write_new(to, content)
     try:
-        _sign(to, key)
+        _write_new(signature, signed)
     except BaseException:
         to.unlink()
         raise
@@ -96,9 +95,26 @@ def _ask(*arguments: str) -> dict[str, Any]:
     return parse_object(done.stdout)
 
 
-def _sign(file: Path, key: Path) -> None:
-    argv = ("ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(file))
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace")
+def _write_new(path: Path, content: str) -> None:
+    """Write *content* to a file that is not there, also not as a link to nothing.
+
+    Raises:
+        DeclarationError: It is there, or it cannot be written.
+    """
+    try:
+        with path.open("x") as file:  # O_EXCL follows no link
+            file.write(content)
+    except FileExistsError:
+        raise DeclarationError(Diagnostic("--to", f"{path} is there", "a new file", "Name another file")) from None
+    except OSError as error:
+        raise DeclarationError(Diagnostic("--to", f"{path} cannot be written: {error.strerror}")) from error
+
+
+def _sign(content: str, key: Path) -> str:
+    """Return the signature of *content*."""
+    argv = ("ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key))
+    done = subprocess.run(argv, input=content, capture_output=True, text=True, errors="replace")
     if done.returncode:
         problem = f"ssh-keygen did not sign: {done.stderr.strip()[:200]}"
         raise StepFailed(Diagnostic("--key", problem, help="Name a private SSH key that this account can read"))
+    return done.stdout
