@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     ledger = commands.add_parser("ledger", help="what all runs on a data set have used together")
     ledger.add_argument("directory", type=Path, metavar="DIR", help="directory of the ledger")
     ledger.add_argument("data", metavar="NAME", help="name of the data set")
-    receipt = commands.add_parser("receipt", help="what the model of a run promises")
-    receipt.add_argument("directory", type=Path, metavar="DIR", help="directory of the run")
+    signed = commands.add_parser("receipt", help="what the model of a run promises")
+    signed.add_argument("directory", type=Path, metavar="DIR", help="directory of the run")
     args = parser.parse_args(argv)
     try:
         from workloads.training.privacy import report
@@ -30,7 +30,9 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "ledger":
             print(json.dumps(report.ledger_data(Ledger(args.directory, args.data))))
         else:
-            print(json.dumps(report.receipt(args.directory)))
+            from workloads.training.privacy.receipts import receipt
+
+            print(json.dumps(receipt(args.directory)))
         return 0
     except UserError as error:
         print_error(error)

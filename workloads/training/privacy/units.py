@@ -86,10 +86,10 @@ def digests(examples: Examples, key: bytes, unit: str = "record") -> RowDigests:
 
     Digests depend neither on other records nor on a tokenizer.
     """
-    rows = [_keyed(each, key) for each in contents(examples)]
+    rows = [_digest(each, key) for each in contents(examples)]
     if unit != "person" or examples.persons is None:
         return RowDigests(frozenset(rows), frozenset())
-    names = [_keyed(b"person\0" + each.encode(), key) for each in examples.names]
+    names = [_digest(b"person\0" + each.encode(), key) for each in examples.names]
     pairs = zip(rows, (names[number] for number in examples.persons.tolist()), strict=True)
     return RowDigests(frozenset(rows), frozenset(row + person for row, person in pairs))
 
@@ -115,5 +115,5 @@ def contents(examples: Examples) -> Sequence[bytes]:
     ]
 
 
-def _keyed(content: bytes, key: bytes) -> bytes:
+def _digest(content: bytes, key: bytes) -> bytes:
     return hmac.new(key, content, hashlib.sha256).digest()[:DIGEST_BYTES]

@@ -12,7 +12,7 @@ from tests.support.training_runs import config
 from tests.workloads.training.privacy.test_private_run import ledger, private
 from workloads.errors import UserError
 from workloads.training.privacy import budget
-from workloads.training.privacy.report import receipt
+from workloads.training.privacy.receipts import receipt
 from workloads.training.run import train
 
 SHORT = ("steps=2", "saving.every_steps=1", "model.channels=4")
