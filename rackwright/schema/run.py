@@ -230,7 +230,7 @@ def _privacy_problems(run: Run) -> Iterator[Problem]:
     ledger = run.privacy.budget.ledger
     if any(is_below(ledger, folder) for folder in VOLATILE):
         expected = f"a directory that stays, and not below {', '.join(VOLATILE)}"
-        yield Problem(f"got {ledger!r}", expected, "Write a directory on a tier, such as /srv/warm/privacy", LEDGER)
+        yield Problem(f"got {ledger!r}", expected, "Write a directory on a tier", LEDGER)
 
 
 def is_below(path: str, folder: str) -> bool:
