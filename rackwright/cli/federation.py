@@ -75,15 +75,14 @@ def verify(
     """Compare the signed transcripts of all sites: whether the coordinator was the same to each of them. Reads files.
 
     Each signature is checked first. Then members, rules, digests of code, recipe, models and updates are compared, and
-    the statements of the coordinator with what each site sent.
+    the statements of the coordinator with what each site sent; repeats of a round count, too.
 
     Exit status: 0 all transcripts agree, 1 they contradict each other, 2 a transcript or its signature is wrong,
-    3 the transcript of a member is missing.
+    3 the transcript of a member, a round of the terms or the last statement is missing.
     """
-    from workloads.federation.compare import missing_members
-
     transcripts = _read(files, signers)
     document = _document(transcripts)
+    is_partial = bool(document["missing"] or document["gaps"])
     if as_json:
         terminal.show_json(document)
     else:
@@ -91,12 +90,15 @@ def verify(
             terminal.show(f"round {each['round']}: {', '.join(each['sites'])}: {each['problem']}")
         for site in document["missing"]:
             terminal.show(f"{site}: no transcript")
-        result = "they contradict each other" if document["contradictions"] else "all agree"
+        for gap in document["gaps"]:
+            terminal.show(f"round {gap['round']}: {', '.join(gap['sites']) or 'all sites'}: {gap['problem']}")
+        agree = "parts are missing, and the others agree" if is_partial else "all agree"
+        result = "they contradict each other" if document["contradictions"] else agree
         rounds = quantity(document["rounds"], "round")
         terminal.show(f"{quantity(len(transcripts), 'transcript')}, {rounds}: {result}")
         for sentence in document["learnt"]:
             terminal.show(sentence)
-    raise typer.Exit(1 if document["contradictions"] else 3 if missing_members(transcripts) else 0)
+    raise typer.Exit(1 if document["contradictions"] else 3 if is_partial else 0)
 
 
 def _read(files: list[Path], signers: Path) -> "list[Transcript]":
@@ -114,12 +116,13 @@ def _read(files: list[Path], signers: Path) -> "list[Transcript]":
 
 
 def _document(transcripts: "list[Transcript]") -> "FederationCheck":
-    from workloads.federation.compare import contradictions, learnt, missing_members, rounds
+    from workloads.federation.compare import contradictions, gaps, learnt, missing_members, rounds
 
     return {
         "sites": [each.site for each in transcripts],
         "missing": missing_members(transcripts),
         "rounds": rounds(transcripts),
+        "gaps": [{"round": each.round, "sites": each.sites, "problem": each.problem} for each in gaps(transcripts)],
         "contradictions": [
             {"round": each.round, "sites": each.sites, "problem": each.problem} for each in contradictions(transcripts)
         ],

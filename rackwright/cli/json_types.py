@@ -560,6 +560,17 @@ class FederationStatus(TypedDict):
     """All members."""
 
 
+class FederationGap(TypedDict):
+    """A part of a round that was not compared, since transcripts lack it."""
+
+    round: int
+    """Number of the round."""
+    sites: Sequence[str]
+    """Sites whose transcripts lack it; empty if all of them do."""
+    problem: str
+    """The part."""
+
+
 class FederationCheck(TypedDict):
     """The comparison of the transcripts of a federated training."""
 
@@ -569,6 +580,8 @@ class FederationCheck(TypedDict):
     """Members without a transcript."""
     rounds: int
     """Number of rounds in these transcripts."""
+    gaps: Sequence[FederationGap]
+    """Rounds and statements that transcripts lack."""
     contradictions: Sequence[FederationContradiction]
     """All contradictions, by round."""
     learnt: Sequence[str]

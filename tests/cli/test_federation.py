@@ -13,8 +13,8 @@ from rackwright.cli.app import app
 from tests.support.federations import SITES, digest, statement, transcript, write_signed
 from workloads.errors import UserError
 from workloads.federation import round_folders
-from workloads.federation.messages import RoundReply
-from workloads.federation.transcript import NAMESPACE, Transcript
+from workloads.federation.messages import RoundReply, Statement
+from workloads.federation.transcript import NAMESPACE, Entry, Transcript
 
 Change = Callable[[Transcript], Transcript]
 
@@ -134,3 +134,88 @@ def test_two_transcripts_of_one_site_are_refused(tmp_path: Path) -> None:
         CliRunner().invoke(
             app, ["federation", "verify", *map(str, paths), "--signers", str(signers)], catch_exceptions=False
         )
+
+
+def repeated(entry: Entry, **changes: Any) -> Change:
+    """Return a change that puts a request with *changes* before the entries of the same round."""
+
+    def change(each: Transcript) -> Transcript:
+        false = entry.model_copy(update={"request": entry.request.model_copy(update=changes)})
+        place = entry.request.round - 1
+        return each.model_copy(update={"entries": (*each.entries[:place], false, *each.entries[place:])})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"model": digest("false")}, "the model to start from differ between the messages to one site"),
+        ({"statement": OTHER}, "the received updates differ between the messages to one site"),
+        ({"statement": statement(1).model_copy(update={"model": digest("false")})}, "the model after the round differ"),
+    ],
+)
+def test_a_repeat_of_a_round_counts_as_much_as_its_last_entry(
+    changes: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    false = repeated(transcript("b").entries[1], **changes)
+    document = verify(tmp_path, [false(transcript("b")), *(transcript(site) for site in ("a", "c", "d"))], 1)
+
+    assert any(problem in each["problem"] and each["sites"] == ["b"] for each in document["contradictions"])
+
+
+@pytest.mark.parametrize("last", [statement(3), None])
+def test_an_update_of_a_site_is_compared_with_the_statements_to_all_sites(
+    last: Statement | None, tmp_path: Path
+) -> None:
+    replaced = statement(3).model_copy(update={"updates": {**statement(3).updates, "c": digest("replaced")}})
+    several = [transcript(site).model_copy(update={"conclusion": replaced}) for site in "abd"]
+    several.append(transcript("c").model_copy(update={"conclusion": last}))
+
+    problems = [(each["sites"], each["problem"]) for each in verify(tmp_path, several, 1)["contradictions"]]
+
+    assert (["c"], "the coordinator lists another update than the site sent") in problems
+
+
+def without_entry(site: str, round: int) -> Transcript:
+    each = transcript(site)
+    return each.model_copy(update={"entries": tuple(e for e in each.entries if e.request.round != round)})
+
+
+def test_a_listed_update_without_an_entry_and_an_entry_without_a_listed_update_are_contradictions(tmp_path: Path) -> None:
+    unlisted = {site: each for site, each in statement(3).updates.items() if site != "c"}
+    ended = statement(3).model_copy(update={"updates": unlisted})
+    several = [transcript(site).model_copy(update={"conclusion": ended}) for site in "abc"]
+    document = verify(tmp_path, [*several, without_entry("d", 2).model_copy(update={"conclusion": ended})], 1)
+
+    assert [(each["round"], each["sites"], each["problem"]) for each in document["contradictions"]] == [
+        (2, ["d"], "the coordinator lists an update of the site, which has no entry"),
+        (3, ["c"], "the coordinator lists no update of the site, and does not exclude it"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("several", "found"),
+    [
+        ([Transcript(site=site) for site in SITES], [(1, []), (1, [*SITES])]),
+        ([transcript(site, 2).model_copy(update={"conclusion": None}) for site in SITES], [(3, []), (3, [*SITES])]),
+        ([transcript("a").model_copy(update={"conclusion": None}), *map(transcript, "bcd")], [(3, ["a"])]),
+    ],
+)
+def test_rounds_and_statements_that_no_transcript_has_are_missing(
+    several: list[Transcript], found: list[tuple[int, list[str]]], tmp_path: Path
+) -> None:
+    document = verify(tmp_path, several, 3)
+
+    assert [(each["round"], each["sites"]) for each in document["gaps"]] == found
+
+
+def test_a_statement_outside_the_terms_is_a_contradiction(tmp_path: Path) -> None:
+    stranger = statement(3).model_copy(update={"updates": {**statement(3).updates, "z": digest("z")}})
+    several = [transcript(site).model_copy(update={"conclusion": stranger}) for site in "abc"]
+    several.append(transcript("d").model_copy(update={"conclusion": statement(9)}))
+
+    problems = {(tuple(e["sites"]), e["problem"]) for e in verify(tmp_path, several, 1)["contradictions"]}
+
+    assert (("z",), "the coordinator names a site that is no member") in problems
+    assert (("d",), "the last statement is not about the last round") in problems

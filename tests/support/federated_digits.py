@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from workloads.federation import weights as arrays
-from workloads.federation.compare import contradictions, missing_members
+from workloads.federation.compare import contradictions, gaps, missing_members
 from workloads.federation.config import SiteConfig, Terms, recipe_digest
 from workloads.federation.local_training import evaluate, initial_model, train_round
 from workloads.federation.rehearsal import SIGNERS, rehearse
@@ -45,7 +45,7 @@ def together(strategy: str, out: Path) -> float:
     terms = Terms(federation="digits", members=(*DIGITS,), rounds=ROUNDS, clip_norm=10.0, strategy=strategy, **digests)  # type: ignore[arg-type]
     *_, last = rehearse([SiteConfig(site=site, terms=terms, recipe=recipe(site)) for site in DIGITS], out)
     transcripts = [read_verified(out / site / FILE, out / SIGNERS) for site in DIGITS]
-    assert contradictions(transcripts) == [] == missing_members(transcripts)
+    assert contradictions(transcripts) == gaps(transcripts) == missing_members(transcripts) == []
     return evaluate(recipe(), last.model, out / "whole").accuracy
 
 

@@ -1,10 +1,10 @@
 """The comparison of the transcripts of all sites: whether the coordinator was the same to each of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from workloads.federation.messages import RoundRequest, Statement
-from workloads.federation.transcript import Entry, Transcript
+from workloads.federation.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +16,39 @@ class Contradiction:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A part of a round that transcripts lack, so that it was not compared."""
+
+    round: int
+    sites: tuple[str, ...]
+    """Sites whose transcripts lack it; empty if all of them do."""
+    problem: str
+
+
 def contradictions(transcripts: Sequence[Transcript]) -> list[Contradiction]:
-    """Return all contradictions, by round.
+    """Return all contradictions, by round; the repeats of a round count as much as its last entry.
 
     The statements are records of the sites: a contradiction shows that the coordinator was not the same to all sites,
     or that one of these sites has recorded another thing.
     """
-    found = [
+    found = {
         *_different_values(transcripts),
         *(each for transcript in transcripts for each in _own_contradictions(transcript)),
-    ]
-    return sorted(found, key=lambda each: (each.round, each.sites))
+        *_unlike_statements(transcripts),
+    }
+    return sorted(found, key=lambda each: (each.round, each.sites, each.problem))
+
+
+def gaps(transcripts: Sequence[Transcript]) -> list[Gap]:
+    """Return the rounds of the terms without an entry, and the sites without the statement about the last round."""
+    last = max((entry.request.terms.rounds for each in transcripts for entry in each.entries), default=1)
+    present = {entry.request.round for each in transcripts for entry in each.entries}
+    found = [Gap(n, (), "no transcript has an entry") for n in range(1, last + 1) if n not in present]
+    ended = {each.site for each in transcripts if each.conclusion and each.conclusion.round == last}
+    if without := tuple(sorted({each.site for each in transcripts} - ended)):
+        found.append(Gap(last, without, "no statement about the last round"))
+    return found
 
 
 def missing_members(transcripts: Sequence[Transcript]) -> list[str]:
@@ -53,54 +75,89 @@ def learnt(transcripts: Sequence[Transcript]) -> list[str]:
     ]
 
 
-def last_entries(transcript: Transcript) -> dict[int, Entry]:
-    """Return the last entry of each round; a round is repeated after a failure of the coordinator."""
-    return {entry.request.round: entry for entry in transcript.entries}
-
-
-def statements(transcript: Transcript) -> dict[int, Statement]:
-    """Return the statements that a site received, by the round that they are about."""
-    received = [entry.request.statement for entry in last_entries(transcript).values()]
-    return {each.round: each for each in (*received, transcript.conclusion) if each}
+def statements(transcript: Transcript) -> list[Statement]:
+    """Return all statements that a site received."""
+    received = [entry.request.statement for entry in transcript.entries]
+    return [each for each in (*received, transcript.conclusion) if each]
 
 
 def _different_values(transcripts: Sequence[Transcript]) -> Iterator[Contradiction]:
-    requests = {each.site: {round: e.request for round, e in last_entries(each).items()} for each in transcripts}
-    received = {each.site: statements(each) for each in transcripts}
-    for round in sorted({round for each in requests.values() for round in each}):
-        here = {site: each[round] for site, each in requests.items() if round in each}
-        yield from _different(round, "members, code, recipe or rules", {s: _terms(r) for s, r in here.items()})
-        yield from _different(round, "the model to start from", {site: r.model for site, r in here.items()})
-    for round in sorted({round for each in received.values() for round in each}):
-        about = {site: each[round] for site, each in received.items() if round in each}
-        yield from _different(round, "the received updates", {s: _format_values(e.updates) for s, e in about.items()})
-        yield from _different(round, "the excluded sites", {s: _format_values(e.excluded) for s, e in about.items()})
-        yield from _different(round, "the model after the round", {site: each.model for site, each in about.items()})
+    requests = [(each.site, entry.request) for each in transcripts for entry in each.entries]
+    received = [(each.site, statement) for each in transcripts for statement in statements(each)]
+    for round in sorted({request.round for _, request in requests}):
+        here = [(site, request) for site, request in requests if request.round == round]
+        yield from _different(round, "members, code, recipe or rules", [(s, _terms(r)) for s, r in here])
+        yield from _different(round, "the model to start from", [(site, r.model) for site, r in here])
+    for round in sorted({statement.round for _, statement in received}):
+        about = [(site, statement) for site, statement in received if statement.round == round]
+        yield from _different(round, "the received updates", [(s, _format_values(e.updates)) for s, e in about])
+        yield from _different(round, "the excluded sites", [(s, _format_values(e.excluded)) for s, e in about])
+        yield from _different(round, "the model after the round", [(site, e.model) for site, e in about])
 
 
-def _different(round: int, what: str, values: Mapping[str, str]) -> Iterator[Contradiction]:
-    """Yield a contradiction if *values*, by site, are not all the same; its sites are those with the rarer values."""
-    counts: dict[str, list[str]] = {}
-    for site, value in values.items():
-        counts.setdefault(value, []).append(site)
-    if len(counts) > 1:
-        most = max(counts.values(), key=len)
-        others = tuple(sorted(site for sites in counts.values() if sites is not most for site in sites))
-        yield Contradiction(round, others, f"{what} differ from those of {', '.join(sorted(most))}")
+def _different(round: int, what: str, values: Sequence[tuple[str, str]]) -> Iterator[Contradiction]:
+    """Yield contradictions if *values*, each with its site, are not all the same.
+
+    The first one has the sites with several values, the other one those with the rarer values.
+    """
+    sites: dict[str, set[str]] = {}
+    for site, value in values:
+        sites.setdefault(value, set()).add(site)
+    if len(sites) < 2:
+        return
+    most = max(sites.values(), key=len)
+    both = {site for site, _ in values if sum(site in each for each in sites.values()) > 1}
+    if both:
+        yield Contradiction(round, tuple(sorted(both)), f"{what} differ between the messages to one site")
+    if others := {site for each in sites.values() for site in each} - most:
+        yield Contradiction(round, tuple(sorted(others)), f"{what} differ from those of {', '.join(sorted(most))}")
 
 
 def _own_contradictions(transcript: Transcript) -> Iterator[Contradiction]:
-    """Yield the places at which statements do not fit what the site itself sent and received."""
-    site, entries = transcript.site, last_entries(transcript)
-    for round, statement in statements(transcript).items():
-        listed = statement.updates.get(site)
-        if round in entries and listed not in (None, entries[round].update):
-            yield Contradiction(round, (site,), "the coordinator lists another update than the site sent")
-        if round in entries and listed is None and site not in statement.excluded:
-            yield Contradiction(round, (site,), "the coordinator lists no update of the site, and does not exclude it")
-        following = entries.get(round + 1)
-        if following and following.request.model != statement.model:
-            yield Contradiction(round + 1, (site,), "the model to start from is not that after the round before")
+    """Yield the requests that do not fit their own statement or terms, and a conclusion about another round."""
+    site = (transcript.site,)
+    for request in (entry.request for entry in transcript.entries):
+        before = request.statement
+        if request.round > request.terms.rounds:
+            yield Contradiction(request.round, site, f"the terms end with round {request.terms.rounds}")
+        if (before.round if before else 0) != request.round - 1:
+            yield Contradiction(request.round, site, "the request has no statement about the round before")
+        elif before and before.model != request.model:
+            yield Contradiction(request.round, site, "the model to start from is not that after the round before")
+        if transcript.conclusion and transcript.conclusion.round != request.terms.rounds:
+            yield Contradiction(transcript.conclusion.round, site, "the last statement is not about the last round")
+
+
+def _unlike_statements(transcripts: Sequence[Transcript]) -> Iterator[Contradiction]:
+    """Yield the places at which a statement that any site received does not fit the entries of each site."""
+    present = {each.site for each in transcripts}
+    members = {site for each in transcripts for entry in each.entries for site in entry.request.terms.members}
+    sent: dict[tuple[int, str], set[str]] = {}
+    for each in transcripts:
+        for entry in each.entries:
+            sent.setdefault((entry.request.round, each.site), set()).add(entry.update)
+    for statement in (statement for each in transcripts for statement in statements(each)):
+        for site in sorted(members | statement.updates.keys() | statement.excluded.keys()):
+            if problem := _problem(statement, site, members, present, sent.get((statement.round, site), set())):
+                yield Contradiction(statement.round, (site,), problem)
+
+
+def _problem(statement: Statement, site: str, members: Set[str], present: Set[str], sent: Set[str]) -> str:
+    """Return how *statement* does not fit the updates that *site* has *sent*; empty if it does."""
+    listed = statement.updates.get(site)
+    if members and site not in members:
+        return "the coordinator names a site that is no member"
+    if listed is None:
+        return (
+            "" if site in statement.excluded else "the coordinator lists no update of the site, and does not exclude it"
+        )
+    if site not in present or listed in sent:
+        return ""
+    return (
+        "the coordinator lists another update than the site sent"
+        if sent
+        else "the coordinator lists an update of the site, which has no entry"
+    )
 
 
 def _terms(request: RoundRequest) -> str:

@@ -59,7 +59,7 @@ class Site:
             raise self._refusal("update", "it has numbers that are not finite", "", "Lower the learning rate")
         digest = arrays.digest(update)
         entries = (*self._transcript.entries, Entry(request=request, update=digest))
-        self._write(self._transcript.model_copy(update={"entries": entries, "conclusion": None}))
+        self._write(self._transcript.model_copy(update={"entries": entries}))
         score = trained.score
         reply = RoundReply(site=self.name, round=request.round, update=digest, loss=score.loss, accuracy=score.accuracy)
         return reply, update
@@ -68,9 +68,17 @@ class Site:
         """Write the *statement* about the last round into the transcript.
 
         Raises:
-            UserError: The statement contradicts what the site sent.
+            UserError: The statement contradicts what the site sent, or an earlier statement, which stays.
         """
+        if statement.round != self._config.terms.rounds:
+            expected = f"{self._config.terms.rounds}, the last one"
+            raise self._refusal("statement", f"it is about round {statement.round}", expected, "Ask for the last one")
         self._check_statement(statement)
+        if (earlier := self._transcript.conclusion) == statement:
+            return
+        if earlier:
+            problem = "the coordinator has sent another statement about the last round before"
+            raise self._refusal("statement", problem, "the same one", "Compare the transcripts of all sites")
         self._write(self._transcript.model_copy(update={"conclusion": statement}))
 
     def _check(self, request: RoundRequest, model: Weights) -> None:
@@ -85,6 +93,11 @@ class Site:
         if answered and request.round < answered[-1]:
             help = f"Use another directory than {self._out} for another training"
             raise self._refusal("round", f"got {request.round}", f"{answered[-1]} or a later one", help)
+        if self._transcript.conclusion:
+            raise self._refusal("round", f"got {request.round} after the end", "no request", "End the run")
+        if any(entry.request.round == request.round and entry.request != request for entry in self._transcript.entries):
+            problem = f"round {request.round} was asked for before with another model or statement"
+            raise self._refusal("round", problem, "the same request", "Compare the transcripts of all sites")
         if answered.count(request.round) >= REPEATS_MAX:
             problem = f"round {request.round} was answered {REPEATS_MAX} times"
             raise self._refusal("round", problem, "the next round", "Ask the coordinator why it repeats the round")
@@ -110,11 +123,11 @@ class Site:
         if statement is None:
             problem = f"round {request.round} comes without the statement about the round before"
             raise self._refusal("statement", problem, "", "Ask the coordinator for the whole request")
-        self._check_statement(statement)
         if (statement.round, statement.model) != (request.round - 1, request.model):
             problem = f"the statement is about round {statement.round} and the model {statement.model}"
             expected = f"round {request.round - 1}, and the model to start from"
             raise self._refusal("statement", problem, expected, "Ask the coordinator for its statements")
+        self._check_statement(statement)
 
     def _check_statement(self, statement: Statement) -> None:
         sent = [entry.update for entry in self._transcript.entries if entry.request.round == statement.round]
@@ -122,6 +135,10 @@ class Site:
         if listed is not None and listed not in sent:
             problem = f"the coordinator lists an update of this site in round {statement.round} that it did not send"
             raise self._refusal("statement", problem, ", ".join(sent) or "no update", "Compare with the other sites")
+        members = {*self._config.terms.members}
+        if differing := members ^ (statement.updates.keys() | statement.excluded.keys()):
+            problem = f"{', '.join(sorted(differing))}: not named in the statement, or no member"
+            raise self._refusal("statement", problem, "each member, and no other site", "Ask for the statement again")
 
     def _write(self, transcript: Transcript) -> None:
         transcripts.write(transcript, self.path, self._key)

@@ -13,7 +13,7 @@ from workloads.errors import UserError
 from workloads.federation import coordinator, transcript
 from workloads.federation import weights as arrays
 from workloads.federation.__main__ import main
-from workloads.federation.compare import contradictions, missing_members
+from workloads.federation.compare import contradictions, gaps, missing_members
 from workloads.federation.config import SiteConfig, Terms, recipe_digest
 from workloads.federation.local_training import evaluate, initial_model, train_round
 from workloads.federation.messages import RoundReply, RoundRequest, Statement
@@ -55,7 +55,7 @@ def test_sites_with_four_digits_each_learn_all_ten(tmp_path: Path) -> None:
     # no site alone knows more than 4 of 10 digits
     assert evaluate(recipe(steps=90), results[-1].model, tmp_path / "whole").accuracy > 0.6
     assert all(result.statement.excluded == {} for result in results)
-    assert contradictions(transcripts) == [] == missing_members(transcripts)
+    assert contradictions(transcripts) == gaps(transcripts) == missing_members(transcripts) == []
     assert all(len(each.entries) == 6 and each.conclusion == results[-1].statement for each in transcripts)
 
 
@@ -113,12 +113,12 @@ def test_a_poisoned_update_is_named_and_the_round_goes_on(value: float, reason: 
 def test_a_lost_site_is_excluded_and_too_few_sites_end_the_training(tmp_path: Path) -> None:
     agreed = terms(1, 8)
     members = sites(tmp_path, agreed, 8)
+    with pytest.raises(UserError, match=r"round 1 has 2 good updates; 3 or more for trimmed-mean with 1 tolerated"):
+        [*coordinator.run(agreed, {site: members[site] for site in "bc"}, initial_model(recipe()))]
+
     del members["a"]
     [result] = coordinator.run(agreed, members, initial_model(recipe()))
     assert result.statement.excluded == {"a": "it is not connected"}
-
-    with pytest.raises(UserError, match=r"round 1 has 2 good updates; 3 or more for trimmed-mean with 1 tolerated"):
-        [*coordinator.run(agreed, {site: members[site] for site in "bc"}, initial_model(recipe()))]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,33 @@ def test_a_site_refuses_other_models_and_statements_about_itself(tmp_path: Path)
         site.train(request, model)
     with pytest.raises(UserError, match="round 1 was answered 3 times"):
         site.train(request, model)
+
+
+def test_a_site_records_each_round_once_and_no_statement_takes_the_place_of_another(tmp_path: Path) -> None:
+    agreed, model = terms(2, 8), initial_model(recipe())
+    site = sites(tmp_path, agreed, 8)["a"]
+    reply, _ = site.train(RoundRequest(round=1, terms=agreed, model=arrays.digest(model)), model)
+    others = dict.fromkeys("bcde", "it is not connected")
+    first = Statement(round=1, updates={"a": reply.update}, excluded=others, model=reply.update)
+    false = arrays.add(model, model)
+    asked = RoundRequest(round=2, terms=agreed, model=arrays.digest(false))
+    site.train(asked.model_copy(update={"statement": first.model_copy(update={"model": asked.model})}), false)
+    true = RoundRequest(round=2, terms=agreed, model=arrays.digest(model))
+    with pytest.raises(UserError, match="round 2 was asked for before with another model or statement"):
+        site.train(true.model_copy(update={"statement": first.model_copy(update={"model": true.model})}), model)
+
+    last = Statement(round=2, updates={}, excluded={"a": "it is late", **others}, model="a" * 64)
+    with pytest.raises(UserError, match="it is about round 99; 2, the last one"):
+        site.conclude(last.model_copy(update={"round": 99}))
+    with pytest.raises(UserError, match="z: not named in the statement, or no member"):
+        site.conclude(last.model_copy(update={"updates": {"z": "0" * 64}}))
+    for _ in range(2):
+        site.conclude(last)
+    with pytest.raises(UserError, match="has sent another statement about the last round before"):
+        site.conclude(last.model_copy(update={"model": "b" * 64}))
+    with pytest.raises(UserError, match="got 2 after the end"):
+        site.train(asked.model_copy(update={"statement": first.model_copy(update={"model": asked.model})}), false)
+    assert transcript.read(site.path).conclusion == last
 
 
 def test_a_site_whose_code_or_recipe_differs_does_not_start(tmp_path: Path) -> None:

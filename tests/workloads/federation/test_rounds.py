@@ -10,7 +10,7 @@ from tests.support.diagnostics import sentences
 from tests.support.federations import SITES, write_signed
 from workloads.federation import exchange
 from workloads.federation.__main__ import main
-from workloads.federation.compare import contradictions, missing_members
+from workloads.federation.compare import contradictions, gaps, missing_members
 from workloads.federation.round_folders import REQUEST, read_status
 from workloads.federation.transcript import read_verified
 
@@ -81,7 +81,7 @@ def test_institutions_train_by_files_and_their_transcripts_agree(institutions: I
 
     files = [institutions.directory / site / "transcript.json" for site in SITES]
     transcripts = [read_verified(path, institutions.signers) for path in files]
-    assert contradictions(transcripts) == [] == missing_members(transcripts)
+    assert contradictions(transcripts) == gaps(transcripts) == missing_members(transcripts) == []
     assert [len(each.entries) for each in transcripts] == [2, 2, 2, 1]
     first, last = institutions.rounds / "round-0001" / exchange.MODEL, institutions.rounds / exchange.MODEL
     assert first.stat().st_size == last.stat().st_size and first.read_bytes() != last.read_bytes()
