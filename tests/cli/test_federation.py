@@ -182,7 +182,9 @@ def without_entry(site: str, round: int) -> Transcript:
     return each.model_copy(update={"entries": tuple(e for e in each.entries if e.request.round != round)})
 
 
-def test_a_listed_update_without_an_entry_and_an_entry_without_a_listed_update_are_contradictions(tmp_path: Path) -> None:
+def test_a_listed_update_without_an_entry_and_an_entry_without_a_listed_update_are_contradictions(
+    tmp_path: Path,
+) -> None:
     unlisted = {site: each for site, each in statement(3).updates.items() if site != "c"}
     ended = statement(3).model_copy(update={"updates": unlisted})
     several = [transcript(site).model_copy(update={"conclusion": ended}) for site in "abc"]
@@ -219,3 +221,15 @@ def test_a_statement_outside_the_terms_is_a_contradiction(tmp_path: Path) -> Non
 
     assert (("z",), "the coordinator names a site that is no member") in problems
     assert (("d",), "the last statement is not about the last round") in problems
+
+
+def test_the_status_of_terms_with_very_many_rounds_has_an_end(tmp_path: Path) -> None:
+    place = round_folders.folder(tmp_path, 1)
+    place.mkdir()
+    request = json.loads(transcript("a").entries[0].request.model_dump_json())
+    request["terms"]["rounds"] = 10**12
+    (place / round_folders.REQUEST).write_text(json.dumps(request))
+
+    with pytest.raises(UserError, match="terms.rounds has another form"):
+        CliRunner().invoke(app, ["federation", "status", str(tmp_path)], catch_exceptions=False)
+    assert round_folders.newest(tmp_path, 10**12) == 1

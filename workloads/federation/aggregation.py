@@ -43,7 +43,7 @@ def combine(updates: Mapping[str, Weights], model: Weights, terms: Terms) -> Rob
     sites = [site for site in updates if site not in excluded]
     clipped = [arrays.clip(updates[site], terms.clip_norm) for site in sites]
     rows = np.stack([_flatten(each, model) for each in clipped]) if clipped else np.zeros((0, 0), np.float32)
-    for site, reason in _outliers(sites, rows).items():
+    for site, reason in _outliers(sites, rows, terms.sites_min).items():
         excluded[site] = reason
     kept = [index for index, site in enumerate(sites) if site not in excluded]
     if len(kept) < terms.sites_min:
@@ -87,16 +87,18 @@ def choose_by_krum(rows: np.ndarray, tolerated: int) -> list[int]:
     return sorted(int(index) for index in order[: len(rows) - tolerated])
 
 
-def _outliers(sites: Sequence[str], rows: np.ndarray) -> dict[str, str]:
-    """Return the reason for each site whose update is far from all others."""
-    if len(sites) < 3:
+def _outliers(sites: Sequence[str], rows: np.ndarray, sites_min: int) -> dict[str, str]:
+    """Return the reason for each site whose update is far from all others, so that *sites_min* are left."""
+    if len(sites) <= sites_min:  # the rule itself bounds the updates that are left: one site cannot end the round
         return {}
     distances = np.sqrt(np.square(rows - np.median(rows, 0), dtype=np.float64).sum(1))
     limit = OUTLIER * float(np.median(distances))
+    farthest = np.argsort(-distances, kind="stable")[: len(sites) - sites_min]
     return {
-        site: f"its distance from the middle of all updates is {distance / limit * OUTLIER:.1f} times the median"
-        for site, distance in zip(sites, distances, strict=True)
-        if 0 < limit < distance
+        sites[index]: f"its distance from the middle of all updates is {distances[index] / limit * OUTLIER:.1f} "
+        "times the median"
+        for index in map(int, farthest)
+        if 0 < limit < distances[index]
     }
 
 

@@ -16,13 +16,17 @@ SITES_MAX = 64
 """Most sites of a federation; the coordinator has the updates of all in memory."""
 
 
+ROUNDS_MAX = 1000
+"""Most rounds of a federation; a transcript with the statements of 64 sites then has about 20 MB."""
+
+
 class Terms(ConfigSchema):
     """The parts of a federation that its coordinator declares, and to which each site agrees by declaring the same."""
 
     federation: Name
     members: tuple[Name, ...] = Field(min_length=1, max_length=SITES_MAX)
     """All sites, by name."""
-    rounds: PositiveInt
+    rounds: int = Field(ge=1, le=ROUNDS_MAX)
     """Rounds of the whole training."""
     aggregation: Literal["robust"] = "robust"
     """How updates are combined: *robust* shows each update to the coordinator, which excludes updates by content."""
@@ -54,12 +58,17 @@ class Terms(ConfigSchema):
         """
         return 2 * self.tolerated + (3 if self.rule == "krum" else 1)
 
+    @property
+    def members_min(self) -> int:
+        """Number of members with which *tolerated* sites cannot end a round by wrong updates or by none."""
+        return self.sites_min + self.tolerated
+
     def _problems(self) -> Iterator[str]:
         if len({*self.members}) < len(self.members):
             yield "each site is a member once"
-        if len(self.members) < self.sites_min:
+        if len(self.members) < self.members_min:
             yield (
-                f"{self.rule} with {self.tolerated} tolerated needs {self.sites_min} sites, "
+                f"{self.rule} with {self.tolerated} tolerated needs {self.members_min} sites, "
                 f"and members has {len(self.members)}"
             )
 

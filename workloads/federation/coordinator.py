@@ -104,7 +104,7 @@ def _ask(
         try:
             reply, update = members[site].train(request, model)
         except (UserError, OSError) as error:
-            excluded[site] = f"no update: {error}"[:REASON_LONGEST]
+            excluded[site] = f"no update: {_problem(error)}"[:REASON_LONGEST]
             continue
         if (reply.site, reply.round) != (site, request.round):
             excluded[site] = "its answer is to another request"
@@ -113,6 +113,13 @@ def _ask(
         else:
             replies[site], updates[site] = reply, update
     return replies, updates, excluded
+
+
+def _problem(error: UserError | OSError) -> str:
+    """Return the problem of *error* without its place: the statement goes to all sites, and a place may be a path."""
+    if isinstance(error, UserError):
+        return "; ".join(each.problem for each in error.diagnostics)
+    return error.strerror or type(error).__name__
 
 
 def _too_few(terms: Terms, round: int, good: int, excluded: Mapping[str, str]) -> UserError:

@@ -1,5 +1,6 @@
 """The folders of the rounds of a coordinator, as far as they are messages; readable without NumPy."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def folder(directory: Path, round: int) -> Path:
 
 def newest(directory: Path, rounds: int) -> int:
     """Return the number of the newest of at most *rounds* rounds that have a request; 0 without one."""
-    return next((n for n in range(rounds, 0, -1) if (folder(directory, n) / REQUEST).exists()), 0)
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    numbers = [int(name.removeprefix("round-")) for name in names if re.fullmatch(r"round-[0-9]{4}", name)]
+    return max((n for n in numbers if n <= rounds and (folder(directory, n) / REQUEST).exists()), default=0)
 
 
 def read_status(directory: Path) -> RoundsStatus:

@@ -62,6 +62,19 @@ def test_a_long_update_is_clipped_before_it_counts() -> None:
     assert arrays.norm(combined.update) == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(("rule", "count"), [("trimmed-mean", 4), ("krum", 6)])
+@pytest.mark.parametrize("poison", [np.nan, -3.0])
+def test_one_site_does_not_end_a_round_of_the_smallest_federation(rule: str, count: int, poison: float) -> None:
+    agreed = terms(members=SITES[:count], rule=rule, clip_norm=10.0)
+    far = {name: each + np.float32(0.9) for name, each in updates()["b"].items()}
+    combined = combine({**updates(count), "a": filled(poison), "b": far}, MODEL, agreed)
+
+    assert "a" in combined.excluded
+    assert all(np.abs(each - 1).max() < 1.3 for each in combined.update.values())
+    with pytest.raises(ValueError, match=f"{rule} with 1 tolerated needs {count} sites"):
+        terms(members=SITES[: count - 1], rule=rule)
+
+
 def test_too_few_good_updates_end_the_round() -> None:
     wrong = {**updates(4), "a": filled(np.nan), "b": filled(np.nan)}
 

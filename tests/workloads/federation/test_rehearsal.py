@@ -18,6 +18,7 @@ from workloads.federation.config import SiteConfig, Terms, recipe_digest
 from workloads.federation.local_training import evaluate, initial_model, train_round
 from workloads.federation.messages import RoundReply, RoundRequest, Statement
 from workloads.federation.rehearsal import rehearse
+from workloads.federation.rounds import FileMember
 from workloads.federation.site import REPEATS_MAX, Site
 from workloads.federation.weights import Weights
 from workloads.tracking.provenance import code_digest
@@ -121,14 +122,23 @@ def test_a_lost_site_is_excluded_and_too_few_sites_end_the_training(tmp_path: Pa
     assert result.statement.excluded == {"a": "it is not connected"}
 
 
+def test_the_reason_of_an_exclusion_has_no_path_of_the_coordinator(tmp_path: Path) -> None:
+    agreed = terms(1, 8)
+    members: dict[str, Any] = {**sites(tmp_path, agreed, 8), "a": FileMember(tmp_path / "replies" / "a")}
+
+    [result] = coordinator.run(agreed, members, initial_model(recipe()))
+
+    assert result.statement.excluded == {"a": "no update: the file cannot be read: No such file or directory"}
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"code": "0" * 64}, "terms.code: the coordinator asks for 000"),
         ({"recipe": "0" * 64}, "terms.recipe: the coordinator asks for 000"),
         ({"clip_norm": 99.0}, "terms.clip_norm: the coordinator asks for 99.0; 10.0"),
-        ({"members": ("a", "b", "c")}, "terms.members: the coordinator asks for"),
-        ({"rule": "krum"}, "terms.rule: the coordinator asks for krum; trimmed-mean"),
+        ({"members": ("a", "b", "c", "d")}, "terms.members: the coordinator asks for"),
+        ({"strategy": "fedprox"}, "terms.strategy: the coordinator asks for fedprox; fedavg"),
     ],
 )
 def test_a_site_trains_on_its_own_terms_alone(changes: Mapping[str, Any], problem: str, tmp_path: Path) -> None:
@@ -225,15 +235,23 @@ def test_the_commands_declare_and_rehearse(tmp_path: Path, capsys: pytest.Captur
     assert "terms.json: recipe: the recipe here has the digest" in sentences(capsys.readouterr().err)
 
 
+FIVE = ("--members", *DIGITS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--members", "a", "b", "--rounds", "1"), "trimmed-mean with 1 tolerated needs 3 sites, and members has 2"),
-        (("--members", "a", "b", "c", "--rounds", "1", "--term", "rule=krum"), "needs 5 sites, and members has 3"),
+        (("--members", "a", "b", "--rounds", "1"), "trimmed-mean with 1 tolerated needs 4 sites, and members has 2"),
+        (
+            ("--members", "a", "b", "c", "--rounds", "1"),
+            "trimmed-mean with 1 tolerated needs 4 sites, and members has 3",
+        ),
+        ((*FIVE, "--rounds", "1", "--term", "rule=krum"), "krum with 1 tolerated needs 6 sites, and members has 5"),
+        ((*FIVE, "--rounds", "1000000000000"), "less than or equal to 1000"),
         (("--members", "a", "b", "a", "--rounds", "1"), "each site is a member once"),
-        (("--members", "a", "b", "c", "--rounds", "7"), "steps: got 300; a multiple of the 7 rounds. Write 294"),
-        (("--members", "a", "b", "c", "--rounds", "1", "--term", "aggregation=secure"), "should be 'robust'"),
-        (("--members", "a", "b", "c", "--rounds", "1", "--set", "sharding=full"), "several processes for one model"),
+        ((*FIVE, "--rounds", "7"), "steps: got 300; a multiple of the 7 rounds. Write 294"),
+        ((*FIVE, "--rounds", "1", "--term", "aggregation=secure"), "should be 'robust'"),
+        ((*FIVE, "--rounds", "1", "--set", "sharding=full"), "several processes for one model"),
     ],
 )
 def test_terms_that_cannot_be_are_refused(
@@ -244,6 +262,6 @@ def test_terms_that_cannot_be_are_refused(
 
 
 def test_a_language_model_is_no_recipe_of_a_federation(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["terms", "deepseek-v3-tiny", "--federation", "wards", "--members", "a", "b", "c", "--rounds", "1"]
+    arguments = ["terms", "deepseek-v3-tiny", "--federation", "wards", *FIVE, "--rounds", "1"]
     assert main(arguments) == 2
     assert "model.kind: got deepseek-v3" in capsys.readouterr().err
