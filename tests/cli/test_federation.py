@@ -109,7 +109,7 @@ def test_the_status_has_the_round_the_answers_and_the_excluded_sites(tmp_path: P
         request = entry.request
         if request.round == 2:
             request = request.model_copy(update={"statement": statement(1, {"c": "it is late"})})
-        place = round_folders.folder(tmp_path, request.round)
+        place = Path(str(round_folders.folder(tmp_path, request.round)))
         (place / round_folders.REPLIES / "b").mkdir(parents=True)
         (place / round_folders.REQUEST).write_text(request.model_dump_json())
     reply = RoundReply(site="b", round=2, update=digest("b2"), loss=0.5, accuracy=0.75)
@@ -224,7 +224,7 @@ def test_a_statement_outside_the_terms_is_a_contradiction(tmp_path: Path) -> Non
 
 
 def test_the_status_of_terms_with_very_many_rounds_has_an_end(tmp_path: Path) -> None:
-    place = round_folders.folder(tmp_path, 1)
+    place = Path(str(round_folders.folder(tmp_path, 1)))
     place.mkdir()
     request = json.loads(transcript("a").entries[0].request.model_dump_json())
     request["terms"]["rounds"] = 10**12

@@ -4,27 +4,25 @@ Arrays are the bytes of their float32 values, in the order of the model's names.
 from its own recipe, so that a file has one possible length, and nothing in it is parsed.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
 from workloads.federation.messages import RoundReply, RoundRequest, Statement, read_content, read_message
 from workloads.federation.round_folders import REPLY, REQUEST, STATEMENT
+from workloads.federation.shared_folders import SharedPath
 from workloads.federation.weights import Weights
-from workloads.files import write_atomic
 
 MODEL, UPDATE = "model.f32", "update.f32"
 
 
-def write_request(directory: Path, request: RoundRequest, model: Weights) -> None:
+def write_request(directory: SharedPath, request: RoundRequest, model: Weights) -> None:
     """Write *request* with *model* to *directory*; the request comes last, so that it is never without its model."""
     write_arrays(directory / MODEL, model)
     _write(directory / REQUEST, request)
 
 
-def read_request(directory: Path, shapes: Weights) -> tuple[RoundRequest, dict[str, np.ndarray]]:
+def read_request(directory: SharedPath, shapes: Weights) -> tuple[RoundRequest, dict[str, np.ndarray]]:
     """Return the request in *directory*, and its model with the names and shapes of *shapes*.
 
     Raises:
@@ -33,13 +31,13 @@ def read_request(directory: Path, shapes: Weights) -> tuple[RoundRequest, dict[s
     return read_message(directory / REQUEST, RoundRequest), read_arrays(directory / MODEL, shapes)
 
 
-def write_reply(directory: Path, reply: RoundReply, update: Weights) -> None:
+def write_reply(directory: SharedPath, reply: RoundReply, update: Weights) -> None:
     """Write *reply* with *update* to *directory*; the reply comes last."""
     write_arrays(directory / UPDATE, update)
     _write(directory / REPLY, reply)
 
 
-def read_reply(directory: Path, shapes: Weights) -> tuple[RoundReply, dict[str, np.ndarray]]:
+def read_reply(directory: SharedPath, shapes: Weights) -> tuple[RoundReply, dict[str, np.ndarray]]:
     """Return the reply in *directory*, and its update with the names and shapes of *shapes*.
 
     Raises:
@@ -48,12 +46,12 @@ def read_reply(directory: Path, shapes: Weights) -> tuple[RoundReply, dict[str, 
     return read_message(directory / REPLY, RoundReply), read_arrays(directory / UPDATE, shapes)
 
 
-def write_statement(directory: Path, statement: Statement) -> None:
+def write_statement(directory: SharedPath, statement: Statement) -> None:
     """Write *statement* to *directory*."""
     _write(directory / STATEMENT, statement)
 
 
-def read_statement(directory: Path) -> Statement:
+def read_statement(directory: SharedPath) -> Statement:
     """Return the statement in *directory*.
 
     Raises:
@@ -62,12 +60,13 @@ def read_statement(directory: Path) -> Statement:
     return read_message(directory / STATEMENT, Statement)
 
 
-def write_arrays(path: Path, arrays: Weights) -> None:
+def write_arrays(path: SharedPath, arrays: Weights) -> None:
     """Write the values of *arrays* to *path*."""
-    write_atomic(path, b"".join(np.ascontiguousarray(each, dtype="<f4").tobytes() for each in arrays.values()))
+    content = b"".join(np.ascontiguousarray(each, dtype="<f4").tobytes() for each in arrays.values())
+    _write_content(path, content)
 
 
-def read_arrays(path: Path, shapes: Weights) -> dict[str, np.ndarray]:
+def read_arrays(path: SharedPath, shapes: Weights) -> dict[str, np.ndarray]:
     """Return the arrays in *path*, with the names and shapes of *shapes*.
 
     Raises:
@@ -83,5 +82,13 @@ def read_arrays(path: Path, shapes: Weights) -> dict[str, np.ndarray]:
     return {name: part.reshape(each.shape) for (name, each), part in zip(shapes.items(), parts, strict=True)}
 
 
-def _write(path: Path, message: ConfigSchema) -> None:
-    write_atomic(path, message.model_dump_json(indent=1) + "\n")
+def _write(path: SharedPath, message: ConfigSchema) -> None:
+    _write_content(path, f"{message.model_dump_json(indent=1)}\n".encode())
+
+
+def _write_content(path: SharedPath, content: bytes) -> None:
+    try:
+        path.write(content)
+    except OSError as error:
+        problem, expected = f"the file cannot be written: {error.strerror}", "folders of one's own, and no links"
+        raise UserError(Diagnostic(str(path), problem, expected, "Look at the folder and its sender")) from None

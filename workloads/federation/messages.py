@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
 from workloads.federation.config import Digest, Name, Terms
+from workloads.federation.shared_folders import SharedPath
 from workloads.foreign import InvalidData, parse_json, read_file
 
 M = TypeVar("M", bound=ConfigSchema)
@@ -50,7 +51,7 @@ class RoundReply(ConfigSchema):
     accuracy: float
 
 
-def parse(content: bytes, path: Path, kind: type[M]) -> M:
+def parse(content: bytes, path: Path | SharedPath, kind: type[M]) -> M:
     """Return the message or transcript of *kind* in *content* of the file *path*.
 
     Raises:
@@ -66,14 +67,14 @@ def parse(content: bytes, path: Path, kind: type[M]) -> M:
     raise _unreadable(path, problem)
 
 
-def read_content(path: Path, limit: int) -> bytes:
+def read_content(path: Path | SharedPath, limit: int) -> bytes:
     """Return the bytes of *path*, at most *limit*.
 
     Raises:
         UserError: The file is missing or longer.
     """
     try:
-        return read_file(path, limit)
+        return path.read(limit) if isinstance(path, SharedPath) else read_file(path, limit)
     except OSError as error:
         problem = f"the file cannot be read: {error.strerror}"
     except InvalidData as error:
@@ -81,7 +82,7 @@ def read_content(path: Path, limit: int) -> bytes:
     raise _unreadable(path, problem)
 
 
-def read_message(path: Path, kind: type[M]) -> M:
+def read_message(path: Path | SharedPath, kind: type[M]) -> M:
     """Return the message or transcript of *kind* in *path*.
 
     Raises:
@@ -90,6 +91,6 @@ def read_message(path: Path, kind: type[M]) -> M:
     return parse(read_content(path, BYTES_MAX), path, kind)
 
 
-def _unreadable(path: Path, problem: str) -> UserError:
+def _unreadable(path: Path | SharedPath, problem: str) -> UserError:
     expected = "a file of this release, as another party has written it"
     return UserError(Diagnostic(str(path), problem, expected, "Ask that party for the file again"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from workloads.errors import Diagnostic, UserError
 from workloads.federation.config import Terms
 from workloads.federation.messages import RoundReply, RoundRequest, Statement, read_message
+from workloads.federation.shared_folders import SharedPath
 
 REQUEST, REPLY, STATEMENT, REPLIES = "request.json", "reply.json", "statement.json", "replies"
 
@@ -26,9 +27,9 @@ class RoundsStatus:
     """Statements about the closed rounds."""
 
 
-def folder(directory: Path, round: int) -> Path:
+def folder(directory: Path, round: int) -> SharedPath:
     """Return the folder of *round*."""
-    return directory / f"round-{round:04d}"
+    return SharedPath(directory) / f"round-{round:04d}"
 
 
 def newest(directory: Path, rounds: int) -> int:

@@ -8,6 +8,7 @@ from workloads.federation.config import Terms
 from workloads.federation.coordinator import RoundResult
 from workloads.federation.messages import RoundReply, RoundRequest, Statement
 from workloads.federation.round_folders import REPLIES, REPLY, STATEMENT, folder, newest
+from workloads.federation.shared_folders import SharedPath
 from workloads.federation.site import Site
 from workloads.federation.weights import Weights
 
@@ -16,7 +17,7 @@ from workloads.federation.weights import Weights
 class FileMember:
     """A site whose answer is in a directory."""
 
-    directory: Path
+    directory: SharedPath
 
     def train(self, request: RoundRequest, model: Weights) -> tuple[RoundReply, Weights]:
         """Return the answer that the site has written.
@@ -68,7 +69,7 @@ def advance(directory: Path, terms: Terms, shapes: Weights, close: bool) -> Prog
     members = {site: FileMember(path) for site, path in replies.items() if site not in missing}
     result = coordinator.close_round(request, members, model)
     if request.round == terms.rounds:
-        exchange.write_arrays(directory / exchange.MODEL, result.model)
+        exchange.write_arrays(SharedPath(directory) / exchange.MODEL, result.model)
         exchange.write_statement(place, result.statement)
         return Progress(request.round, (), result, done=True)
     following = coordinator.make_request(terms, request.round + 1, result.statement, result.model)
@@ -85,11 +86,12 @@ def answer(site: Site, place: Path) -> str:
     Raises:
         UserError: The site refuses the request or the statement.
     """
-    if (place / STATEMENT).exists():
-        statement = exchange.read_statement(place)
+    shared = SharedPath(place.absolute().parent) / place.absolute().name
+    if (shared / STATEMENT).exists():
+        statement = exchange.read_statement(shared)
         site.conclude(statement)
         return f"round {statement.round} was the last one; its statement is in {site.path}"
-    request, model = exchange.read_request(place, site.shapes)
+    request, model = exchange.read_request(shared, site.shapes)
     reply, update = site.train(request, model)
-    exchange.write_reply(place / REPLIES / site.name, reply, update)
+    exchange.write_reply(shared / REPLIES / site.name, reply, update)
     return f"round {reply.round} is answered; accuracy of the received model {reply.accuracy:.4f}"

@@ -19,6 +19,7 @@ from workloads.federation.local_training import evaluate, initial_model, train_r
 from workloads.federation.messages import RoundReply, RoundRequest, Statement
 from workloads.federation.rehearsal import rehearse
 from workloads.federation.rounds import FileMember
+from workloads.federation.shared_folders import SharedPath
 from workloads.federation.site import REPEATS_MAX, Site
 from workloads.federation.weights import Weights
 from workloads.tracking.provenance import code_digest
@@ -124,7 +125,7 @@ def test_a_lost_site_is_excluded_and_too_few_sites_end_the_training(tmp_path: Pa
 
 def test_the_reason_of_an_exclusion_has_no_path_of_the_coordinator(tmp_path: Path) -> None:
     agreed = terms(1, 8)
-    members: dict[str, Any] = {**sites(tmp_path, agreed, 8), "a": FileMember(tmp_path / "replies" / "a")}
+    members: dict[str, Any] = {**sites(tmp_path, agreed, 8), "a": FileMember(SharedPath(tmp_path) / "replies" / "a")}
 
     [result] = coordinator.run(agreed, members, initial_model(recipe()))
 

@@ -11,7 +11,7 @@ from tests.support.federations import SITES, write_signed
 from workloads.federation import exchange
 from workloads.federation.__main__ import main
 from workloads.federation.compare import contradictions, gaps, missing_members
-from workloads.federation.round_folders import REQUEST, read_status
+from workloads.federation.round_folders import REPLY, REQUEST, read_status
 from workloads.federation.transcript import read_verified
 
 SMALL = ("steps=4", "model.channels=4", "global_batch=32", "report_every_steps=1000")
@@ -117,3 +117,26 @@ def test_a_coordinator_that_asks_for_other_terms_gets_no_answer(institutions: In
     assert not (institutions.rounds / "round-0001" / "replies").exists()
     path.write_text(json.dumps({**request, "code": "import os"}))
     assert "code has another form" in institutions.answer("a", 1, status=2)
+
+
+def test_no_link_in_the_folder_of_a_round_is_followed(institutions: Institutions) -> None:
+    institutions.advance()
+    place, victim = institutions.rounds / "round-0001", institutions.directory / "victim"
+    victim.mkdir()
+    (victim / REPLY).write_text("precious")
+    (place / "replies").mkdir()
+    (place / "replies" / "a").symlink_to(victim)
+    assert "replies/a/update.f32: the file cannot be written" in institutions.answer("a", 1, status=2)
+    (place / "replies" / "a").unlink()
+    (place / "replies").rmdir()
+    (place / "replies").symlink_to(victim)
+    assert "the file cannot be written" in institutions.answer("a", 1, status=2)
+    assert [(path.name, path.read_text()) for path in victim.iterdir()] == [(REPLY, "precious")]
+    (place / "replies").unlink()
+
+    (place / REQUEST).rename(victim / REQUEST)
+    (place / REQUEST).symlink_to(victim / REQUEST)
+    assert "request.json: the file cannot be read" in institutions.answer("b", 1, status=2)
+    place.rename(institutions.directory / "other")
+    place.symlink_to(institutions.directory / "other")
+    assert "the file cannot be read" in institutions.answer("c", 1, status=2)
