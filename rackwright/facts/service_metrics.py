@@ -96,7 +96,7 @@ def server(root: str, name: str) -> dict[str, Any]:
 def with_label(name: str, text: str, most: int = LINES_MAX) -> Iterator[tuple[str, str]]:
     """Yield name and line of each sample of a server, with the label ``server`` that no server can choose.
 
-    Prometheus refuses the answer of a whole host for one line that it cannot read, so each line is made of its parts again.
+    Prometheus refuses the answer of a whole host for one line that it cannot read: each line is made of its parts.
     """
     for line in text.splitlines()[:most]:
         found = LINE.fullmatch(line)
