@@ -32,6 +32,7 @@ set -e
 by_serial() { lsblk --nodeps --noheadings --paths --output NAME,SERIAL | awk -v serial="$1" '$2 == serial {print $1}'; }
 mdadm --create /dev/md/hot --run --homehost=gpu-01 --name=hot --level=1 --raid-devices=2 --bitmap=internal \
     "$(by_serial F1-NVME0)" "$(by_serial F1-NVME1)"
+udevadm wait --timeout=300 /dev/md/hot  # mdadm itself waits for 5 s, which a busy computer needs longer than
 mkfs.ext4 -q -E stride=16,stripe_width=32 /dev/md/hot
 mkdir -p "/srv/with blank" && mount -o noatime /dev/md/hot "/srv/with blank"
 mkfs.xfs -q "$(by_serial F1-SAS0)"
