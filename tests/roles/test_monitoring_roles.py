@@ -160,6 +160,8 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
             stack.enter_context(running(package, package, *argv, *resend.get(name, [])))
         for port in (found.exporter, found.proxy, found.alertmanager, found.prometheus):
             wait_for(port)
+        ready = client(directory)
+        eventually(lambda: get(found.prometheus, "/-/ready", ready)[0] == 200, "Prometheus has read its samples")
         yield found
     webhook.end()
 
