@@ -90,11 +90,12 @@ def test_units_are_the_files_of_their_directory_alone() -> None:
     assert written_units(paths) == ("a.service",)
 
 
-def test_a_file_that_leaves_is_in_a_directory_of_the_suite() -> None:
+def test_a_file_that_leaves_is_in_a_directory_or_has_a_name_of_the_suite() -> None:
     for role in ROLES:
         for entry in ROLES[role].claims:
             if entry.get("leaves") and "present" in entry:
-                assert entry["present"].startswith(f"/etc/rackwright/{role}/"), "another program's file stays"
+                own = (f"/etc/rackwright/{role}/", "/var/lib/prometheus/node-exporter/rackwright_")
+                assert entry["present"].startswith(own), "another program's file stays"
 
 
 def test_a_template_of_units_is_removed_and_not_stopped() -> None:
