@@ -9,8 +9,7 @@ from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import AlertData, AlertList, AlertTest, SilenceData
-    from rackwright.status.alerts import FiringAlert, Silence
+    from rackwright.cli.json_types import AlertList, AlertTest
 
 app = typer.Typer(no_args_is_help=True, help="The alerts of a stack's monitoring.")
 DIFFERS = 1
@@ -30,8 +29,8 @@ def list_alerts(stack: StackName, as_json: AsJson = False) -> None:
         found, held = alerts.alerts(hosts, loaded), alerts.silences(hosts, loaded)
     if as_json:
         document: AlertList = {
-            "alerts": [alert_data(each) for each in found],
-            "silences": [_silence_data(each) for each in held],
+            "alerts": found,
+            "silences": held,
         }
         terminal.show_json(document)
     else:
@@ -85,7 +84,7 @@ def silence(
     ):
         made = alerts.silence(hosts, loaded, alert, host, reason, author, seconds)
     if as_json:
-        terminal.show_json(_silence_data(made))
+        terminal.show_json(made)
     else:
         where = f" of {host}" if host else ""
         terminal.show(f"messages of {alert}{where} are held back until {made.ends}")
@@ -126,27 +125,3 @@ def test(
         terminal.show_json(document)
     else:
         terminal.show(f"a test message is on its way to {', '.join(receivers) or 'no receiver'}")
-
-
-def alert_data(alert: "FiringAlert") -> "AlertData":
-    """Return an alert as JSON data."""
-    return {
-        "alert": alert.alert,
-        "host": alert.host,
-        "severity": alert.severity,
-        "summary": alert.summary,
-        "since": alert.since,
-        "held_back": alert.held_back,
-        "receivers": [*alert.receivers],
-    }
-
-
-def _silence_data(silence: "Silence") -> "SilenceData":
-    return {
-        "id": silence.id,
-        "alert": silence.alert,
-        "host": silence.host,
-        "reason": silence.reason,
-        "author": silence.author,
-        "ends": silence.ends,
-    }

@@ -20,6 +20,7 @@ from rackwright.masking.check import MaskingCheck
 from rackwright.masking.report import MaskingReport
 from rackwright.qualify.item import QualificationData
 from rackwright.schema.problem import hint
+from rackwright.status.alerts import Silence
 from rackwright.status.gpus import GpuReportData
 from rackwright.status.runs import RunData
 from rackwright.status.servers import ServerData
@@ -29,7 +30,7 @@ from workloads.training.privacy.report import LedgerData, Receipt
 OUTPUTS: Mapping[str, Any] = {
     "adopt": json_types.Adoption,
     "alert list": json_types.AlertList,
-    "alert silence": json_types.SilenceData,
+    "alert silence": Silence,
     "alert test": json_types.AlertTest,
     "audit": AuditDocumentData,
     "backup": json_types.CheckpointData,

@@ -13,6 +13,7 @@ from rackwright.cli.stacks import StackRow
 from rackwright.erase.certificate import ErasureCertificate
 from rackwright.log.entry import EntryData
 from rackwright.schema.server import ServedModel
+from rackwright.status.alerts import FiringAlert, Silence
 from rackwright.status.gpus import GpuData
 from rackwright.status.runs import RunData
 from rackwright.status.servers import ServerData
@@ -190,25 +191,6 @@ class TierStatus(TypedDict):
     """Progress of a sync and waiting spares, or the reason why the state is unknown."""
 
 
-class AlertData(TypedDict):
-    """An alert that fires."""
-
-    alert: str
-    """Name of the alert."""
-    host: str
-    """Host that it is about; empty for one about no host alone."""
-    severity: str
-    """critical, warning or info."""
-    summary: str
-    """Summary with values."""
-    since: str
-    """Time of its begin."""
-    held_back: bool
-    """Whether a silence or another alert holds its messages back."""
-    receivers: list[str]
-    """Receivers of its messages."""
-
-
 class UnknownAlerts(TypedDict):
     """The reason why alerts are unknown."""
 
@@ -235,7 +217,7 @@ class StackStatus(TypedDict):
     """State by run."""
     servers: Mapping[str, ServerData]
     """State by model server; `registered` is null here, since no registry is asked."""
-    alerts: Sequence[AlertData] | UnknownAlerts
+    alerts: Sequence[FiringAlert] | UnknownAlerts
     """Alerts of the stack's monitoring that fire; empty without monitoring."""
 
 
@@ -281,29 +263,12 @@ class IssuedCertificate(TypedDict):
     """End of its validity."""
 
 
-class SilenceData(TypedDict):
-    """A time in which the messages of alerts are held back."""
-
-    id: str
-    """Identity at Alertmanager."""
-    alert: str
-    """Name of the alert; empty for all."""
-    host: str
-    """Host; empty for all."""
-    reason: str
-    """Reason, in words of the author."""
-    author: str
-    """Account that made it."""
-    ends: str
-    """Time of its end."""
-
-
 class AlertList(TypedDict):
     """The alerts and silences of a stack."""
 
-    alerts: list[AlertData]
+    alerts: list[FiringAlert]
     """Alerts that fire, without the heartbeat."""
-    silences: list[SilenceData]
+    silences: list[Silence]
     """Silences that hold."""
 
 

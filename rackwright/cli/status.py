@@ -181,7 +181,6 @@ def _host_row(host: str, results: list["AuditResult"], undeclared: Sequence["Und
 
 
 def _as_json(stack: "Stack", look: Look, last: "LastChange | None") -> "StackStatus":
-    from rackwright.cli.alert import alert_data
     from rackwright.status import gpus
 
     rows = host_rows(look.compared.results, look.compared.undeclared)
@@ -194,7 +193,7 @@ def _as_json(stack: "Stack", look: Look, last: "LastChange | None") -> "StackSta
         "gpus": gpus.as_json(look.overview.gpus)["gpus"],
         "runs": {run.name: run.as_json() for run in look.overview.runs},
         "servers": {server.name: server.as_json() for server in look.overview.servers},
-        "alerts": {"unknown": look.alerts} if isinstance(look.alerts, str) else [*map(alert_data, look.alerts)],
+        "alerts": {"unknown": look.alerts} if isinstance(look.alerts, str) else look.alerts,
     }
 
 

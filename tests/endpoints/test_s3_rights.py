@@ -67,7 +67,7 @@ def test_facts_have_the_rights_of_users_with_a_known_key(server):
     name = "tried-facts"
     server.client().create_bucket(Bucket=name)
     server.client().put_bucket_policy(Bucket=name, Policy=policy(name))
-    stack = stack_with_keys(server, name, trainer=KEYS["trainer"], auditor="another-key-of-nobody")
+    stack = stack_with_keys(server, name, trainer=KEYS["trainer"], auditor="a-key-of-no-account")
 
     bucket = connect(stack, "archive").read().s3.bucket(name)
 
