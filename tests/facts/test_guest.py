@@ -182,7 +182,9 @@ def test_an_unused_drive_reports_its_content(facts):
 
 
 def test_units_are_enabled_as_systemd_says(guest, facts):
-    printed = guest("systemctl", "list-unit-files", "--no-legend", "--full", "--no-pager").decode()
+    # an emulated processor may take longer for the walk than systemctl waits for an answer
+    argv = ("env", "SYSTEMD_BUS_TIMEOUT=10min", "systemctl", "list-unit-files", "--no-legend", "--full", "--no-pager")
+    printed = guest(*argv).decode()
     shown = {line.split()[0]: line.split()[1] for line in printed.splitlines()}
 
     assert {name: facts.unit(name).enabled for name in shown} == shown

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -117,8 +118,8 @@ def _become(job: dict[str, Any], files: list[int]) -> NoReturn:
         os.environ.clear()
         os.environ.update(job["environment"])
         os.chdir(job["directory"])
-        unbuffered = job["argv"][0] == "-u"  # torchrun's
-        first, *rest = job["argv"][unbuffered:]
+        # torchrun's -u and the -P of commands change nothing here: the directory of a caller is not on this path
+        first, *rest = dropwhile(frozenset(("-u", "-P")).__contains__, job["argv"])
         sys.argv[1:] = rest[1:] if first in ("-m", "-c") else rest
         if first == "-m":
             runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
