@@ -9,7 +9,7 @@ from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import AlertList, AlertTest
+    from rackwright.cli.json_types import AlertList, AlertTest, ExpiredSilences
 
 app = typer.Typer(no_args_is_help=True, help="The alerts of a stack's monitoring.")
 DIFFERS = 1
@@ -37,7 +37,7 @@ def list_alerts(stack: StackName, as_json: AsJson = False) -> None:
         for each in found:
             terminal.show(f"{each.severity:8} {each.alert}: {each.text}")
         for one in held:
-            where = f" of {one.host}" if one.host else ""
+            where = f"{f' of {one.host}' if one.host else ''}{' by further labels' if one.by_more else ''}"
             terminal.show(f"silence  {one.alert or 'all alerts'}{where} until {one.ends}: {one.reason} ({one.author})")
         if not found:
             terminal.show("no alert fires")
@@ -88,6 +88,39 @@ def silence(
     else:
         where = f" of {host}" if host else ""
         terminal.show(f"messages of {alert}{where} are held back until {made.ends}")
+
+
+@app.command()
+def expire(
+    stack: StackName,
+    alert: Annotated[str, typer.Argument(metavar="ALERT", help="Name of an alert: HostNotReached.")],
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Host that the silence names, if any.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """End the silences of an alert before their time: its messages are sent again.
+
+    Exit status: 0 the messages are sent again, 2 no such silence holds, 3 the monitoring host was not reached, 4
+    Alertmanager does not answer.
+    """
+    from rackwright.cli import recording
+    from rackwright.status import alerts
+
+    loaded = project.stack(stack)
+    alerts.check_alert(loaded, alert, host)
+    place = loaded.fleet.monitoring.host if loaded.fleet.monitoring else ""
+    planned = [recording.change(alert, "send messages again", place)]
+    with (
+        recording.record("alert expire", loaded, [place] if place else [], {"alert": alert, "host": host}, planned),
+        project.connect_hosts(loaded) as hosts,
+    ):
+        ended = alerts.expire(hosts, loaded, alert, host)
+    if as_json:
+        document: ExpiredSilences = {"silences": ended}
+        terminal.show_json(document)
+    else:
+        where = f" of {host}" if host else ""
+        count = f" ({len(ended)} silences ended)" if len(ended) > 1 else ""
+        terminal.show(f"messages of {alert}{where} are sent again{count}")
 
 
 @app.command()

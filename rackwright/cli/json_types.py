@@ -272,6 +272,13 @@ class AlertList(TypedDict):
     """Silences that hold."""
 
 
+class ExpiredSilences(TypedDict):
+    """Silences that were ended before their time."""
+
+    silences: list[Silence]
+    """Silences as they held before."""
+
+
 class AlertTest(TypedDict):
     """A test message to receivers."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, command
 from rackwright.facts.probe import INTERPRETER
@@ -67,6 +68,8 @@ class Silence:
     """Account that made it."""
     ends: str
     """Time of its end."""
+    by_more: bool = False
+    """Whether it also depends on other labels, or on patterns, as one that was made with other tools."""
 
 
 def alerts(hosts: Hosts, stack: Stack) -> list[FiringAlert]:
@@ -108,6 +111,38 @@ def silence(hosts: Hosts, stack: Stack, alert: str, host: str, reason: str, auth
     return Silence(_text(answer, "silenceID"), alert, host, reason, author, str(body["endsAt"]))
 
 
+def expire(hosts: Hosts, stack: Stack, alert: str, host: str) -> list[Silence]:
+    """End the silences of an alert, as `silences` lists them, and return them; the errors are those of `alerts`.
+
+    A silence that others made by more than the name of an alert and a host stays.
+
+    Args:
+        host: Host that the silences name; empty for those that name none.
+
+    Raises:
+        DeclarationError: no such silence holds.
+    """
+    held = [each for each in silences(hosts, stack) if (each.alert, each.host, each.by_more) == (alert, host, False)]
+    if not held:
+        where = f" of {host}" if host else ""
+        help = f"Look at the silences that {command('rackwright alert list {}', stack.name)} shows"
+        raise DeclarationError(Diagnostic("ALERT", f"no silence of {alert}{where} holds", help=help))
+    for each in held:
+        # the identity is a text of the server
+        _ask(hosts, stack, "DELETE", f"/api/v2/silence/{quote(each.id, safe='')}")
+    return held
+
+
+def check_alert(stack: Stack, alert: str, host: str) -> None:
+    """Check the names of an alert and of a host, which may be empty.
+
+    Raises:
+        DeclarationError: there is no such alert or host.
+    """
+    if wrong := [*_unknown_names(stack, alert, host)]:
+        raise DeclarationError(*wrong)
+
+
 def check_silence(stack: Stack, alert: str, host: str, reason: str) -> None:
     """Check the arguments of a silence.
 
@@ -119,16 +154,20 @@ def check_silence(stack: Stack, alert: str, host: str, reason: str) -> None:
 
 
 def _problems(stack: Stack, alert: str, host: str, reason: str) -> Iterable[Diagnostic]:
-    if alert not in alert_names():
-        help = hint(alert, alert_names(), "Correct the name")
-        yield Diagnostic("ALERT", f"there is no alert {alert}", f"an alert of {RUNBOOK}", help)
-    if host:
-        yield from stack.unknown_host_errors(host)
+    yield from _unknown_names(stack, alert, host)
     if not reason.strip() or len(reason) > TEXT_MAX:
         problem = f"got {len(reason)} characters" if reason.strip() else "got no reason"
         yield Diagnostic(
             "--reason", problem, f"a reason has 1 to {TEXT_MAX} characters", "Write why nothing is to be done"
         )
+
+
+def _unknown_names(stack: Stack, alert: str, host: str) -> Iterable[Diagnostic]:
+    if alert not in alert_names():
+        help = hint(alert, alert_names(), "Correct the name")
+        yield Diagnostic("ALERT", f"there is no alert {alert}", f"an alert of {RUNBOOK}", help)
+    if host:
+        yield from stack.unknown_host_errors(host)
 
 
 def send_test(hosts: Hosts, stack: Stack, severity: Severity) -> tuple[str, ...]:
@@ -209,11 +248,13 @@ def _alert(raw: Mapping[str, Any]) -> FiringAlert:
 
 def _silence(raw: Mapping[str, Any]) -> Silence:
     rows = raw.get("matchers")
-    matchers = {_text(row, "name"): _text(row, "value") for row in rows} if isinstance(rows, list) else {}
+    rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    matchers = {_text(row, "name"): _text(row, "value") for row in rows}
     alert, host = matchers.get("alertname", ""), matchers.get("instance", "")
-    return Silence(
-        *(_text(raw, "id"), alert, host), _text(raw, "comment"), _text(raw, "createdBy"), _text(raw, "endsAt")
-    )
+    plain = all(row.get("isRegex") is False and row.get("isEqual", True) is True for row in rows)
+    by_more = not plain or not matchers.keys() <= {"alertname", "instance"}
+    times = _text(raw, "comment"), _text(raw, "createdBy"), _text(raw, "endsAt")
+    return Silence(_text(raw, "id"), alert, host, *times, by_more)
 
 
 def _text(raw: Any, *keys: str) -> str:

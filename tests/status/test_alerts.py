@@ -78,6 +78,32 @@ def test_a_message_is_listed_and_a_silence_holds_it_back(place: tuple[Hosts, Sta
     assert other.id != made.id
     assert [each.held_back for each in alerts.alerts(hosts, rack)] == [True]
 
+    assert alerts.expire(hosts, rack, "TestMessage", "service-01") == [kept]
+    assert [each.alert for each in alerts.silences(hosts, rack)] == ["GpuHot"]
+    with pytest.raises(DeclarationError, match="no silence of TestMessage of service-01 holds"):
+        alerts.expire(hosts, rack, "TestMessage", "service-01")
+
+
+def test_a_silence_that_is_made_by_more_than_names_stays(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    plain = {"name": "alertname", "value": "GpuHot", "isRegex": False}
+    pattern, not_equal = plain | {"isRegex": True}, plain | {"isEqual": False}
+    by_profile = {"name": "profile", "value": "p", "isRegex": False}
+    rows = [
+        {"id": identity, "status": {"state": "active"}, "matchers": matchers}
+        for identity, matchers in {
+            "a/../b?": [plain], "b": [pattern], "c": [plain, by_profile], "d": [not_equal], "e": ["x"],
+        }.items()
+    ]  # fmt: skip
+
+    def ask(_hosts: Any, _stack: Any, method: str, path: str, _body: Any = None) -> Any:
+        asked.append((method, path))
+        return rows if method == "GET" else {}
+
+    monkeypatch.setattr(alerts, "_ask", ask)
+    assert [each.id for each in alerts.expire(cast(Hosts, None), stack(1), "GpuHot", "")] == ["a/../b?"]
+    assert asked[1:] == [("DELETE", "/api/v2/silence/a%2F..%2Fb%3F")]
+
 
 def test_a_server_that_does_not_answer_is_one_plain_error(place: tuple[Hosts, Stack]):
     hosts, _ = place

@@ -296,6 +296,7 @@ def _alerts(content: bytes) -> None:
     stack: Any = SimpleNamespace(name="rack", fleet=fleet)
     _allowed(lambda: alerts.alerts(hosts, stack))
     _allowed(lambda: alerts.silences(hosts, stack))
+    _allowed(lambda: alerts.expire(hosts, stack, "A", ""))
     _allowed(lambda: alerts.silence(hosts, stack, "HostNotReached", "", "why", "me", 60))
 
 
