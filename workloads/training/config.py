@@ -1,5 +1,6 @@
 """The complete configuration of a training run, readable without PyTorch."""
 
+import posixpath
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
@@ -345,6 +346,18 @@ class TrainingConfig(ConfigSchema):
     saving: Saving = Saving()
     privacy: Privacy | None = None
     """Promise of differential privacy for the rows of *data*; None trains without one."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Absolute paths of the files and directories that the run reads, each once, in the order of the alphabet."""
+        sets = (self.data, *(self.fine_tuning.old if self.fine_tuning else ()))
+        named = [getattr(self.model, "path", None), self.fine_tuning.parent if self.fine_tuning else None]
+        for data in sets:
+            path = getattr(data, "path", None)
+            named += [path, getattr(data, "tokenizer", None)]
+            if path and getattr(data, "masked_by", None):
+                named.append(posixpath.dirname(path))  # the report of the policy is beside a file
+        return tuple(sorted({posixpath.normpath(path) for path in named if path and path.startswith("/")}))
 
     @property
     def old_examples_per_step(self) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from rackwright.kinds.cluster.quantity import GPU, Object, quantity
 from rackwright.kinds.pods import image
 from rackwright.kinds.pods.mounts import mount_path
 from rackwright.kinds.pods.release import ARCHIVE
-from rackwright.kinds.pods.spec import WorkloadPart
+from rackwright.kinds.pods.spec import READS, WorkloadPart, directory_of
 from rackwright.schema.cluster import HOSTNAME_LABEL
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rackwright"}
@@ -88,13 +89,20 @@ def container(workload: WorkloadPart, name: str, release: str) -> Object:
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            *(
-                {"name": each, "mountPath": path, **({"readOnly": True} if read_only else {})}
-                for each, _, path, read_only in host_paths(workload)
-            ),
+            *_mounts(workload),
             *({"name": name, "mountPath": f"/dev/{name}"} for name in _memory(workload)),
         ],
     }
+
+
+def _mounts(workload: WorkloadPart) -> Iterator[Object]:
+    """Yield where a container has the paths of its host; of a directory with what a run reads, that alone."""
+    for name, _, path, read_only in host_paths(workload):
+        common = {"name": name, **({"readOnly": True} if read_only else {})}
+        read = [each for each in workload.reads if name.startswith(READS) and directory_of(each) == path]
+        for each in read or [path]:
+            part = {"subPath": posixpath.basename(each)} if each != path else {}
+            yield {**common, "mountPath": each, **part}
 
 
 def _memory(workload: WorkloadPart) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A run or server in pods: what it needs on each of its hosts, and the objects of its cluster."""
 
+import posixpath
 from typing import Any, Literal
 
 from pydantic import Field
@@ -14,6 +15,16 @@ RUNS, SERVERS = "/etc/rackwright/runs", "/etc/rackwright/servers"
 LAUNCHER, WORKER = "launcher", "worker"
 PORT, GRPC_PORT = 8080, 8001
 """Ports on which a server listens in its pods, for HTTP and for gRPC."""
+
+
+READS = "reads-"
+"""Begin of the names of volumes with what a run reads."""
+
+
+def directory_of(path: str) -> str:
+    """Return the directory whose volume has *path*, since a volume is no file; one right below `/` is its own."""
+    parent = posixpath.dirname(path)
+    return path if parent == "/" else parent
 
 
 class RunPart(SpecPart):
@@ -31,6 +42,8 @@ class RunPart(SpecPart):
     """The mount point of the tier for checkpoints."""
     data: str | None = None
     """The file or directory with its data, the same path on all hosts."""
+    reads: tuple[str, ...] = ()
+    """Paths of the files and directories that it reads, the same on all hosts; *data* is one of them."""
     go_on: bool = False
     """Whether a finished run continues with another configuration."""
     restart: bool
@@ -151,11 +164,18 @@ class WorkloadPart(SpecPart):
     def paths(self) -> dict[str, str]:
         """The paths of hosts in pods, by the names of their volumes; pods write to `out` alone."""
         paths = {"system": "/usr", "environment": self.environment, "files": self.lib}
-        if self.run and self.run.data:
-            paths["data"] = self.run.data
+        directories = sorted({directory_of(path) for path in self.reads})
+        paths |= {f"{READS}{number}": directory for number, directory in enumerate(directories)}
         if self.out:
             paths["out"] = self.out
         return paths
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The paths that a run reads, but for those in its environment, in the system, and in its own directory."""
+        there = ("/usr", self.environment, *([self.out] if self.out else ()))
+        declared = self.run.reads if self.run else ()
+        return tuple(path for path in declared if not any(f"{path}/".startswith(f"{each}/") for each in there))
 
     @property
     def python(self) -> str:

@@ -1,0 +1,157 @@
+"""The bank at work: runs in units and in pods, a language model on two hosts, a classifier in pods, and the log."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from rackwright.schema.secret import derive_value
+from tests.support.acceptance import line
+from tests.support.deployments import Deployment, deployment
+from tests.support.expect import need
+from tests.support.log import ROOT, Log
+from tests.support.models import FIRST
+from tests.support.pod_lab import KUBECTL
+from tests.support.serving_lab import make_models
+from tests.support.small_chat import NEW, OLD, SERVING, answers, learn, tuning
+
+LETTERS, CREDIT, DESK, SCREENING = "letters", "credit", "desk", "screening"
+PLANE, TRAINER, CLIENT, TRACKING = "cp-01", "gpu-04", "gpu-03", "store-01"
+OUT = f"/srv/hot/runs/{LETTERS}"
+BALANCER, MLFLOW = "http://10.62.0.32:8088/v1", "https://10.62.0.31:5000"
+LENT = {"path": "/opt/workloads"}
+"""The environment of this computer, which the hosts of the twin use."""
+INFER = """
+import json, sys, urllib.request
+tensor = {"name": "x", "datatype": "FP32", "shape": [1, 8, 8], "data": [float(n % 16) for n in range(64)]}
+content = json.dumps({"inputs": [tensor]}).encode()
+asked = urllib.request.Request(sys.argv[1], content, {"content-type": "application/json"})
+print(json.load(urllib.request.urlopen(asked, timeout=60))["model_version"])
+"""
+
+
+def _lend(lab: Deployment) -> None:
+    """Let hosts use this computer's environment of the workloads in the place of their own, which take 13 GB each."""
+    settings = lab.fleet_path.parents[1] / f"Pulumi.{lab.stack}.yaml"
+    yaml = YAML()
+    content = yaml.load(settings)
+    content["config"]["rackwright:workloads"] = "lent"
+    yaml.dump(content, settings)
+
+    def without_environments(fleet: Any) -> None:
+        del fleet["groups"]["gpu-nodes"]["roles"]["workloads"]
+
+    lab.edit(without_environments)
+
+
+def _on_processors(fleet: Any, base: Path, conversations: Path) -> None:
+    """Make the sizes of runs and servers those of a twin; llama.cpp serves in the place of vLLM, which needs GPUs."""
+    for run in fleet["runs"].values():
+        run |= {"processes": 1, "environment": {**LENT}, "set": tuning(base, conversations)}
+    fleet["runs"][CREDIT] |= {"hosts": ["gpu-01", "gpu-02"]}
+    fleet["runs"][CREDIT]["pods"] |= {"cpus": 1, "memory": "2GiB", "gpus": 1}
+    desk, screening = fleet["servers"][DESK], fleet["servers"][SCREENING]
+    del desk["vllm"]
+    desk |= {"model": {"path": "models/desk"}, "environment": {**LENT}, "set": SERVING}
+    screening |= {"model": {"path": "models/screening"}, "environment": {**LENT}, "set": {"threads": 1}}
+    screening["pods"] |= {"cpus": 1, "memory": "2GiB"}
+
+
+def _alone(lab: Deployment, sort: str, name: str) -> None:
+    """Apply one run or server of the file with nothing beside it."""
+    whole = lab.models_path.read_text()
+
+    def only(fleet: Any) -> None:
+        for other in ("runs", "servers"):
+            fleet[other] = {name: fleet[other][name]} if other == sort else {}
+
+    lab.edit_models(only)
+    lab.rackwright("up", lab.models, status=0)
+    lab.models_path.write_text(whole)
+
+
+def _registered(lab: Deployment) -> int:
+    """Return the number of versions that the tracking server has of the model of the letters."""
+    settings = f'user = "trainer:{derive_value("mlflow_trainer")}"\n'
+    argv = [
+        *("nsenter", f"--net={lab.network_namespace(TRACKING)}", "curl", "--silent", "--fail", "--config", "-"),
+        *("--cacert", str(lab.fleet_path.with_name("certificates") / "authority.pem")),
+        f"{MLFLOW}/api/2.0/mlflow/registered-models/get?name={LETTERS}",
+    ]
+    done = lab.log.run(argv, ROOT, input=settings)
+    need(done.returncode == 0, f"the tracking server does not know {LETTERS}: {done.stdout[-200:]}")
+    return len(json.loads(done.stdout)["registered_model"]["latest_versions"])
+
+
+def _ask(lab: Deployment) -> list[str]:
+    """Return the answers to the old question and to the new one, which another host gets through the load balancer."""
+    return answers(lab, CLIENT, BALANCER, derive_value("desk_key"), OLD[0], NEW[0])
+
+
+def _screened(lab: Deployment) -> str:
+    """Return the version of the model that answers a pod of the team."""
+    kubectl = f"{KUBECTL} --namespace fraud"
+    [address, *_] = lab.ssh(PLANE, f"{kubectl} get service {SCREENING} -o jsonpath='{{.spec.clusterIP}}'").split()
+    pods = json.loads(lab.ssh(PLANE, f"{kubectl} get pods --selector rackwright.local/server={SCREENING} -o json"))
+    pod = pods["items"][0]["metadata"]["name"]
+    model = json.loads((lab.directory / "models" / SCREENING / "model.json").read_text())["name"]
+    url = f"http://{address}:8080/v2/models/{model}/infer"
+    script = f"{kubectl} exec -i {pod} -- {LENT['path']}/bin/python - {url} <<'END'\n{INFER}\nEND\n"
+    return lab.ssh(PLANE, script)
+
+
+def work(lab: Deployment) -> str:
+    """Train in units and in pods, judge, serve on hosts and in pods, ask, learn more, and look at the log."""
+    heads = lab.directory.parent / "vault" / "heads.jsonl"
+    heads.parent.mkdir()
+    lab.environment["RACKWRIGHT_LOG_HEADS"] = str(heads)
+    _lend(lab)
+    lab.up()
+    lab.log("a base model, letters, and a classifier")
+    models = lab.directory / "models"
+    lab.workload("tests.support.models.chat", "make", "models/made")
+    make_models(lab.log, models)
+    shutil.copytree(models / FIRST, models / SCREENING)
+    # at the same paths as here, where the model is exported and learns more
+    base, letters = (models / "made" / name for name in ("base", "old.jsonl"))
+    for host in ("gpu-01", "gpu-02", TRAINER):
+        for path in (base, letters):
+            lab.send(host, path, str(path))
+    lab.edit_models(lambda fleet: _on_processors(fleet, base, letters))
+    stopped = lab.train(LETTERS, TRAINER, OUT, {})
+    versions = _registered(lab)
+    lab.log("a run in pods of team risk")
+    _alone(lab, "runs", CREDIT)
+    lab.rackwright("run", "wait", lab.models, CREDIT, status=0)
+    credit = json.loads(lab.rackwright("run", "status", lab.models, CREDIT, "--json").stdout)
+    need(credit["outcome"] == "finished", f"{CREDIT} is {credit}")
+    lab.log("the model of the letters: exported, and served on two hosts")
+    lab.copy(TRAINER, OUT, models / "training")
+    lab.workload("workloads.export", "models/training", "--to", "gguf", "--out", "models/export")
+    lab.workload("workloads.serving.gguf", "models/export/model.gguf", "--name", DESK, "--out", "models/desk")
+    lab.rackwright("server", "promote", lab.models, DESK, "models/desk", status=0)
+    lab.rackwright("server", "promote", lab.models, SCREENING, f"models/{SCREENING}", status=0)
+    lab.rackwright("up", lab.models, status=0)
+    before = _ask(lab)
+    need(before[0] == OLD[1] and before[1] != NEW[1], f"the first model answers {before}")
+    screened = _screened(lab)
+    lab.log("learning from new letters")
+    learn(lab, DESK, "models/training", "models/made/new.jsonl")
+    after = _ask(lab)
+    need(after == [OLD[1], NEW[1]], f"the new model answers {after}")
+    lab.log("the operations log and its second place")
+    lab.rackwright("log", "verify", status=0)
+    entries = len(heads.read_text().splitlines())
+    return (
+        f"stopped at step {stopped} and finished, {versions} version registered; {CREDIT} finished in pods; the"
+        f" balancer answers OpenAI's client: {NEW[0]!r}: {before[1]!r} → {after[1]!r}; {screened} answers a pod of"
+        f" its team; 1 model refused by its gate; {entries} heads of the log at a second place"
+    )
+
+
+@line("deploy", "bank", part="work")
+def test_a_bank_trains_serves_and_learns(log: Log) -> str:
+    with deployment(log, "bank") as lab:
+        return work(lab)
