@@ -47,6 +47,7 @@ def test_the_samples_have_every_role() -> None:
 def test_each_pair_of_roles_stands_on_one_host_or_is_refused_with_a_reason(project: Path) -> None:
     refused = refused_pairs()
     assert len(refused) == REFUSED
+    assert f"{REFUSED} of {len(PAIRS)} pairs" in role_sets.PAGE.read_text()
     assert refused.keys() <= {frozenset(pair) for pair in PAIRS}
     allowed = [pair for pair in PAIRS if frozenset(pair) not in refused]
     hosts = {host_name(pair): role_sets.host(number, pair) for number, pair in enumerate(allowed)}
