@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.support.acceptance import line
-from tests.support.ci_steps import CODE_HOST, PATHS, commands, prepare, run
+from tests.support.ci_steps import CODE_HOST, KEY, PATHS, commands, prepare, run
 from tests.support.expect import need
 from tests.support.log import Log
 from tests.support.plain_machine import CHECKOUT, INSTALL, RACKWRIGHT, PlainMachine, plain_machine
@@ -33,6 +33,7 @@ def test_the_steps_of_both_ci_files_run_in_order_and_install_hashed_packages(log
         run(machine, log, f"{RACKWRIGHT} toolchain system && {RACKWRIGHT} twin start lab", PROJECT)
         run(machine, log, f"{RACKWRIGHT} digests lab >stacks/lab.digests.json", PROJECT)
         prepare(machine, log, PROJECT)
+        run(machine, log, f"ssh-keygen -q -t ed25519 -N '' -f {KEY}", "/root")
         for service, order in ORDER.items():
             text = machine.run(f"cat {PATHS[service]}", PROJECT).stdout
             # the checkout has the state and the twin of the project

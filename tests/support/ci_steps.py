@@ -10,21 +10,22 @@ from tests.support.plain_machine import PlainMachine
 PATHS = {"github": ".github/workflows/rackwright.yaml", "gitlab": ".gitlab-ci.yml"}
 CODE_HOST = "/root/code-host"
 """Directory with programs that stand for those of the code host, and keep what they are called with."""
+KEY = "/root/ci-key"
+"""Private SSH key of the jobs that reach hosts."""
 
 
 def prepare(machine: PlainMachine, log: Log, project: str) -> None:
-    """Commit the project, and make programs of a code host and a key of SSH."""
+    """Commit the project, and make programs of a code host."""
     identity = "git config --global user.name demo; git config --global user.email demo@example.org"
     run(machine, log, f"{identity}; git init -q; git add -A; git commit -qm project", project)
     program = f'#!/bin/sh\necho "$0 $*" >>{CODE_HOST}/calls\n'
     install = f"mkdir -p {CODE_HOST}; printf %s {shlex.quote(program)} >{CODE_HOST}/gh"
     run(machine, log, f"{install}; chmod +x {CODE_HOST}/gh; cp {CODE_HOST}/gh {CODE_HOST}/curl", "/root")
-    run(machine, log, "rm -f /root/ci-key*; ssh-keygen -q -t ed25519 -N '' -f /root/ci-key", "/root")
 
 
 def commands(service: str, data: dict[str, Any], name: str, project: str, stack: str = "lab") -> list[str]:
     """Return the commands of the steps of job *name*, each with its environment, as the service would run them."""
-    key, salt = "$(cat /root/ci-key)", f"$(base64 -w0 {project}/.rackwright/salts/*)"
+    key, salt = f"$(cat {KEY})", f"$(base64 -w0 {project}/.rackwright/salts/*)"
     values = {"SALT": salt, "RACKWRIGHT_SALT_FILE": f"{CODE_HOST}/salt"}
     values |= {"PULL_REQUEST": "7", "ACCEPTED": "0", "GH_TOKEN": "token", "COMMENT_TOKEN": "token", "STACK": stack}
     values |= {"CI_API_V4_URL": "https://code.example", "CI_PROJECT_ID": "1", "CI_MERGE_REQUEST_IID": "7"}
@@ -32,7 +33,7 @@ def commands(service: str, data: dict[str, Any], name: str, project: str, stack:
         values |= {"SSH_KEY": key, "PROBE_SSH_KEY": key}
         scripts = [step["run"] for step in data["jobs"][name]["steps"] if "run" in step]
     else:
-        values |= {"SSH_KEY": "/root/ci-key", "PROBE_SSH_KEY": "/root/ci-key"}
+        values |= {"SSH_KEY": KEY, "PROBE_SSH_KEY": KEY}
         job = data[name]
         scripts = ["\n".join([*job["script"], *job.get("after_script", ())])]
     exports = " ".join(f'{key}="{value}"' for key, value in values.items())
