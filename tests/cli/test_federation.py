@@ -112,7 +112,7 @@ def test_the_status_has_the_round_the_answers_and_the_excluded_sites(tmp_path: P
         place = Path(str(round_folders.folder(tmp_path, request.round)))
         (place / round_folders.REPLIES / "b").mkdir(parents=True)
         (place / round_folders.REQUEST).write_text(request.model_dump_json())
-    reply = RoundReply(site="b", round=2, update=digest("b2"), loss=0.5, accuracy=0.75)
+    reply = RoundReply(site="b", round=2, request=digest("request"), update=digest("b2"), loss=0.5, accuracy=0.75)
     (place / round_folders.REPLIES / "b" / round_folders.REPLY).write_text(reply.model_dump_json())
 
     done = CliRunner().invoke(app, ["federation", "status", str(tmp_path), "--json"], catch_exceptions=False)

@@ -3,7 +3,7 @@
     python -m workloads.federation terms digits --federation wards --members a b c d e --rounds 10 > terms.json
     python -m workloads.federation site a digits --terms terms.json --set data.only=[0,1,2,3] > a.json
     python -m workloads.federation rehearse a.json b.json c.json d.json e.json --out rehearsal
-    python -m workloads.federation advance terms.json digits --out rounds
+    python -m workloads.federation advance terms.json digits --signers signers --out rounds
     python -m workloads.federation answer a.json rounds/round-0001 --key ~/.ssh/id_ed25519 --out a
 
 The terms are one file, the same for all sites; each operator reads it and declares a site with it. A site trains only
@@ -54,11 +54,16 @@ def arguments() -> argparse.ArgumentParser:
     advance.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="directory with a folder for each round"
     )
+    advance.add_argument(
+        "--signers", required=True, type=Path, metavar="FILE", help="file with a line SITE KEY for each member"
+    )
     advance.add_argument("--close", action="store_true", help="close the round without the missing answers")
     answer = commands.add_parser("answer", help="as site, answer the request of a round", allow_abbrev=False)
     answer.add_argument("site", type=Path, metavar="SITE.json", help="declaration of the site")
     answer.add_argument("round", type=Path, metavar="ROUND", help="folder of the round")
-    answer.add_argument("--key", required=True, type=Path, metavar="FILE", help="SSH key that signs the transcript")
+    answer.add_argument(
+        "--key", required=True, type=Path, metavar="FILE", help="SSH key that signs answer and transcript"
+    )
     answer.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the transcript")
     rehearse = commands.add_parser("rehearse", help="train with all sites in this process", allow_abbrev=False)
     rehearse.add_argument("sites", nargs="+", type=Path, metavar="SITE.json", help="declarations of all sites")
@@ -127,9 +132,11 @@ def _advance(args: argparse.Namespace) -> None:
     from workloads.federation.local_training import initial_model
     from workloads.federation.rounds import advance
 
-    progress = advance(args.out, terms, initial_model(recipe), args.close)
+    progress = advance(args.out, terms, initial_model(recipe), args.signers, args.close)
     if progress.result:
         _print_round(progress.result)
+    for site, reason in progress.refused.items():
+        print(f"  {site} has not answered: {reason}")
     if progress.done:
         print(f"round {progress.round} was the last one")
     else:

@@ -106,7 +106,7 @@ def _ask(
         except (UserError, OSError) as error:
             excluded[site] = f"no update: {_problem(error)}"[:REASON_LONGEST]
             continue
-        if (reply.site, reply.round) != (site, request.round):
+        if (reply.site, reply.round, reply.request) != (site, request.round, request.digest):
             excluded[site] = "its answer is to another request"
         elif arrays.digest(update) != reply.update:
             excluded[site] = "its update has another digest than its answer"

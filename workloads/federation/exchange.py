@@ -4,16 +4,22 @@ Arrays are the bytes of their float32 values, in the order of the model's names.
 from its own recipe, so that a file has one possible length, and nothing in it is parsed.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
-from workloads.federation.messages import RoundReply, RoundRequest, Statement, read_content, read_message
-from workloads.federation.round_folders import REPLY, REQUEST, STATEMENT
+from workloads.federation import signatures
+from workloads.federation.messages import RoundReply, RoundRequest, Statement, parse, read_content, read_message
+from workloads.federation.round_folders import REPLY, REQUEST, SIGNATURE, STATEMENT
 from workloads.federation.shared_folders import SharedPath
 from workloads.federation.weights import Weights
 
 MODEL, UPDATE = "model.f32", "update.f32"
+NAMESPACE = "rackwright-federation-reply"
+"""Purpose of the signatures of answers."""
+REPLY_BYTES_MAX = 16 << 10
 
 
 def write_request(directory: SharedPath, request: RoundRequest, model: Weights) -> None:
@@ -31,19 +37,48 @@ def read_request(directory: SharedPath, shapes: Weights) -> tuple[RoundRequest, 
     return read_message(directory / REQUEST, RoundRequest), read_arrays(directory / MODEL, shapes)
 
 
-def write_reply(directory: SharedPath, reply: RoundReply, update: Weights) -> None:
-    """Write *reply* with *update* to *directory*; the reply comes last."""
-    write_arrays(directory / UPDATE, update)
-    _write(directory / REPLY, reply)
-
-
-def read_reply(directory: SharedPath, shapes: Weights) -> tuple[RoundReply, dict[str, np.ndarray]]:
-    """Return the reply in *directory*, and its update with the names and shapes of *shapes*.
+def write_reply(directory: SharedPath, reply: RoundReply, update: Weights, key: Path) -> None:
+    """Write *reply*, signed by the private *key*, with *update* to *directory*; the reply comes last.
 
     Raises:
-        UserError: A file is missing, has another length, or is no such message.
+        UserError: ssh-keygen does not sign with the key, or a file cannot be written.
     """
-    return read_message(directory / REPLY, RoundReply), read_arrays(directory / UPDATE, shapes)
+    content = _content(reply)
+    signature = signatures.sign(content, key, NAMESPACE)
+    write_arrays(directory / UPDATE, update)
+    _write_content(directory / SIGNATURE, signature)
+    _write_content(directory / REPLY, content)
+
+
+def read_reply(directory: SharedPath, request: RoundRequest, site: str, signers: Path) -> RoundReply:
+    """Return the reply of *site* to *request* in *directory*, after a check of its signature.
+
+    Args:
+        signers: Names of sites with their public keys, in the form of allowed signers of ssh-keygen.
+
+    Raises:
+        UserError: A file is missing or too large, or it is no reply of this site to this request.
+    """
+    content = read_content(directory / REPLY, REPLY_BYTES_MAX)
+    signature = read_content(directory / SIGNATURE, signatures.BYTES_MAX)
+    help = "Look who may write to the folder, and let the site answer again"
+    if not signatures.is_signed(content, signature, site, signers, NAMESPACE):
+        expected = f"a signature of these bytes by the key of {site} in {signers}"
+        raise UserError(Diagnostic(str(directory / REPLY), f"the signature is not that of {site}", expected, help))
+    reply = parse(content, directory / REPLY, RoundReply)
+    if (reply.site, reply.round, reply.request) != (site, request.round, request.digest):
+        expected = f"an answer to the request of round {request.round}"
+        raise UserError(Diagnostic(str(directory / REPLY), "it answers another request", expected, help))
+    return reply
+
+
+def read_update(directory: SharedPath, shapes: Weights) -> dict[str, np.ndarray]:
+    """Return the update beside a reply, with the names and shapes of *shapes*.
+
+    Raises:
+        UserError: The file is missing, or has another length.
+    """
+    return read_arrays(directory / UPDATE, shapes)
 
 
 def write_statement(directory: SharedPath, statement: Statement) -> None:
@@ -83,7 +118,11 @@ def read_arrays(path: SharedPath, shapes: Weights) -> dict[str, np.ndarray]:
 
 
 def _write(path: SharedPath, message: ConfigSchema) -> None:
-    _write_content(path, f"{message.model_dump_json(indent=1)}\n".encode())
+    _write_content(path, _content(message))
+
+
+def _content(message: ConfigSchema) -> bytes:
+    return f"{message.model_dump_json(indent=1)}\n".encode()
 
 
 def _write_content(path: SharedPath, content: bytes) -> None:

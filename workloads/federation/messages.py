@@ -1,5 +1,6 @@
 """The messages between coordinator and site: data and never code, with digests of the arrays beside them."""
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -39,12 +40,19 @@ class RoundRequest(ConfigSchema):
     statement: Statement | None = None
     """The statement about the round before; None in the first one."""
 
+    @property
+    def digest(self) -> str:
+        """Digest of the request, by which an answer names it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
 
 class RoundReply(ConfigSchema):
     """The answer of a site; its update comes beside it."""
 
     site: Name
     round: PositiveInt
+    request: Digest
+    """Digest of the request that it answers."""
     update: Digest
     loss: float
     """Mean loss of the received model on the held-out rows of the site; 0 without such rows."""

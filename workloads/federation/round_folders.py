@@ -10,6 +10,7 @@ from workloads.federation.messages import RoundReply, RoundRequest, Statement, r
 from workloads.federation.shared_folders import SharedPath
 
 REQUEST, REPLY, STATEMENT, REPLIES = "request.json", "reply.json", "statement.json", "replies"
+SIGNATURE = f"{REPLY}.sig"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ class Site:
         """
         Args:
             out: Directory for the transcript and the metrics.
-            key: Private SSH key that signs the transcript.
+            key: Private SSH key that signs the transcript and the answers.
 
         Raises:
             UserError: The recipe cannot be federated, or code or recipe differ from the terms.
         """
         check_recipe(config.recipe, config.terms.rounds)
-        self._config, self._out, self._key = config, out, key
+        self._config, self._out, self.key = config, out, key
         self.name = config.site
         for name, found in (("code", code_digest()), ("recipe", recipe_digest(config.recipe))):
             expected = getattr(config.terms, name)
@@ -61,7 +61,14 @@ class Site:
         entries = (*self._transcript.entries, Entry(request=request, update=digest))
         self._write(self._transcript.model_copy(update={"entries": entries}))
         score = trained.score
-        reply = RoundReply(site=self.name, round=request.round, update=digest, loss=score.loss, accuracy=score.accuracy)
+        reply = RoundReply(
+            site=self.name,
+            round=request.round,
+            request=request.digest,
+            update=digest,
+            loss=score.loss,
+            accuracy=score.accuracy,
+        )
         return reply, update
 
     def conclude(self, statement: Statement) -> None:
@@ -141,7 +148,7 @@ class Site:
             raise self._refusal("statement", problem, "each member, and no other site", "Ask for the statement again")
 
     def _write(self, transcript: Transcript) -> None:
-        transcripts.write(transcript, self.path, self._key)
+        transcripts.write(transcript, self.path, self.key)
         self._transcript = transcript
 
     def _refusal(self, where: str, problem: str, expected: str, help: str) -> UserError:

@@ -1,18 +1,17 @@
 """The transcript of a site: the requests that it received and the digests of its updates, signed by its own SSH key."""
 
-import subprocess
 from pathlib import Path
 from typing import Literal
 
 from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
+from workloads.federation import signatures
 from workloads.federation.config import Digest, Name
 from workloads.federation.messages import BYTES_MAX, RoundRequest, Statement, parse, read_content, read_message
 from workloads.files import write_atomic
 
 NAMESPACE = "rackwright-federation"
 """Purpose of the signatures; a signature for another purpose does not pass."""
-SIGNATURE_BYTES_MAX = 16 << 10
 
 
 class Entry(ConfigSchema):
@@ -46,13 +45,9 @@ def write(transcript: Transcript, path: Path, key: Path) -> None:
         UserError: ssh-keygen does not sign with the key.
     """
     content = transcript.model_dump_json(indent=1).encode() + b"\n"
-    argv = ("ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key))
-    done = subprocess.run(argv, input=content, capture_output=True, check=False)
-    if done.returncode:
-        problem = f"ssh-keygen does not sign with it: {done.stderr.decode(errors='replace').strip()[:200]}"
-        raise UserError(Diagnostic(str(key), problem, "a private key without a passphrase", "Name another key"))
+    signature = signatures.sign(content, key, NAMESPACE)
     write_atomic(path, content)
-    write_atomic(signature_path(path), done.stdout)
+    write_atomic(signature_path(path), signature)
 
 
 def read(path: Path) -> Transcript:
@@ -75,12 +70,8 @@ def read_verified(path: Path, signers: Path) -> Transcript:
     """
     content = read_content(path, BYTES_MAX)
     transcript = parse(content, path, Transcript)
-    read_content(signature_path(path), SIGNATURE_BYTES_MAX)
-    options = ("-f", str(signers), "-I", transcript.site, "-n", NAMESPACE, "-s", str(signature_path(path)))
-    argv = ("ssh-keygen", "-q", "-Y", "verify", *options)
-    # the content that was parsed, so that a file that changes between two reads does not count
-    done = subprocess.run(argv, input=content, capture_output=True, check=False)
-    if done.returncode:
+    signature = read_content(signature_path(path), signatures.BYTES_MAX)
+    if not signatures.is_signed(content, signature, transcript.site, signers, NAMESPACE):
         problem = f"the signature is not that of {transcript.site}"
         expected = f"a signature of these bytes by the key of {transcript.site} in {signers}"
         raise UserError(Diagnostic(str(path), problem, expected, "Ask the site for its files again"))

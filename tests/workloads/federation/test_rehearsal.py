@@ -125,7 +125,9 @@ def test_a_lost_site_is_excluded_and_too_few_sites_end_the_training(tmp_path: Pa
 
 def test_the_reason_of_an_exclusion_has_no_path_of_the_coordinator(tmp_path: Path) -> None:
     agreed = terms(1, 8)
-    members: dict[str, Any] = {**sites(tmp_path, agreed, 8), "a": FileMember(SharedPath(tmp_path) / "replies" / "a")}
+    reply = RoundReply(site="a", round=1, request="0" * 64, update="0" * 64, loss=0.5, accuracy=0.5)
+    member = FileMember(reply, SharedPath(tmp_path) / "replies" / "a")
+    members: dict[str, Any] = {**sites(tmp_path, agreed, 8), "a": member}
 
     [result] = coordinator.run(agreed, members, initial_model(recipe()))
 

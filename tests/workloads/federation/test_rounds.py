@@ -1,6 +1,7 @@
 """A federation by files: each institution runs its own command, and reads files that others wrote."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.support.federations import SITES, write_signed
 from workloads.federation import exchange
 from workloads.federation.__main__ import main
 from workloads.federation.compare import contradictions, gaps, missing_members
-from workloads.federation.round_folders import REPLY, REQUEST, read_status
+from workloads.federation.round_folders import REPLY, REQUEST, SIGNATURE, read_status
 from workloads.federation.transcript import read_verified
 
 SMALL = ("steps=4", "model.channels=4", "global_batch=32", "report_every_steps=1000")
@@ -40,7 +41,7 @@ class Institutions:
         return sentences(printed.err) if status else printed.out
 
     def advance(self, *options: str, status: int = 0) -> str:
-        terms, out = str(self.directory / "terms.json"), ("--out", str(self.rounds))
+        terms, out = str(self.directory / "terms.json"), ("--signers", str(self.signers), "--out", str(self.rounds))
         return self.run("advance", terms, "digits", *CHANGES, *out, *options, status=status)
 
     def answer(self, site: str, round: int, status: int = 0) -> str:
@@ -105,6 +106,49 @@ def test_files_of_others_are_refused_or_excluded(institutions: Institutions) -> 
     printed = institutions.advance()
     assert "round 1: 3 updates" in printed
     assert "b excluded: its update has another digest than its answer" in printed
+
+
+def test_an_answer_that_its_site_has_not_signed_counts_as_missing(institutions: Institutions) -> None:
+    institutions.advance()
+    replies = institutions.rounds / "round-0001" / "replies"
+    for site in SITES:
+        institutions.answer(site, 1)
+    good = {name: (replies / "b" / name).read_bytes() for name in (REPLY, SIGNATURE, exchange.UPDATE)}
+    other = {name: (replies / "a" / name).read_bytes() for name in good}
+    changed = good[REPLY].replace(b'"accuracy": 0', b'"accuracy": 1')
+    assert changed != good[REPLY]
+    hostile = {
+        "the signature is not that of b": [{REPLY: changed}, {SIGNATURE: other[SIGNATURE]}, other, {SIGNATURE: b""}],
+        "longer than": [{SIGNATURE: b"x" * (64 << 10)}, {REPLY: b" " * (64 << 10)}],
+    }
+    tried = 0
+    for reason, several in hostile.items():
+        for files in several:
+            for name, content in {**good, **files}.items():
+                (replies / "b" / name).write_bytes(content)
+            printed = institutions.advance()
+            assert "b has not answered" in printed and reason in printed
+            assert printed.endswith("round 1 waits for b\n")
+            tried += 1
+    assert tried == 6
+    for name, content in good.items():
+        (replies / "b" / name).write_bytes(content)
+    assert "round 1: 4 updates" in institutions.advance()
+
+    # an answer of an earlier round, with its own signature
+    shutil.copytree(replies / "b", institutions.rounds / "round-0002" / "replies" / "b")
+    printed = institutions.advance()
+    assert "b has not answered: it answers another request" in printed
+    assert printed.endswith("round 2 waits for a, b, c, d\n")
+
+
+def test_each_member_has_a_key_before_the_first_round(institutions: Institutions) -> None:
+    lines = institutions.signers.read_text().splitlines(keepends=True)
+    institutions.signers.write_text("".join(lines[:2]))
+    assert "signers: no key of c, d" in institutions.advance(status=2)
+    institutions.signers.unlink()
+    assert "signers: the file cannot be read" in institutions.advance(status=2)
+    assert not institutions.rounds.exists()
 
 
 def test_a_coordinator_that_asks_for_other_terms_gets_no_answer(institutions: Institutions) -> None:
