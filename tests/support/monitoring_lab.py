@@ -27,8 +27,8 @@ MONITORING: dict[str, Any] = {
 }
 
 
-def fleet() -> str:
-    """Return the text of the fleet."""
+def fleet(**more: Any) -> str:
+    """Return the text of the fleet; *more* are further keys of `monitoring`."""
     text = io.StringIO()
     nic = "52:54:00:00:07:{:02x}"
     hosts = {
@@ -42,7 +42,9 @@ def fleet() -> str:
     }
     base = {"security_updates": False, "ntp_servers": ["time-1.example"]}
     group = {"os": "debian-12", "network": {}, "roles": {"base": base}}
-    YAML().dump({"fleet": "monitored", "groups": {"all": group}, "hosts": hosts, "monitoring": MONITORING}, text)
+    YAML().dump(
+        {"fleet": "monitored", "groups": {"all": group}, "hosts": hosts, "monitoring": {**MONITORING, **more}}, text
+    )
     return text.getvalue()
 
 
@@ -56,6 +58,16 @@ def up(lab: Lab) -> dict[tuple[str, str], bool]:
     """Return whether each target was read, by its instance and job."""
     result = ask(lab, "/api/v1/query?query=up")["data"]["result"]
     return {(each["metric"]["instance"], each["metric"]["job"]): each["value"][1] == "1" for each in result}
+
+
+def rules_firing(lab: Lab) -> set[tuple[str, str]]:
+    """Return the names and instances of the alerts that fire in Prometheus, whether Alertmanager runs or not."""
+    alerts = ask(lab, "/api/v1/alerts")["data"]["alerts"]
+    return {
+        (each["labels"]["alertname"], each["labels"].get("instance", ""))
+        for each in alerts
+        if each["state"] == "firing"
+    }
 
 
 def firing(lab: Lab) -> set[tuple[str, str]]:
