@@ -68,13 +68,14 @@ REFUSED = {
     "a control character": b'"\x01"',
     "no brackets that match": b"[}" * 100,
 }
-LARGE = {
-    "10 million numbers": b"[" + b"0," * 10_000_000 + b"0]",
-    "10 million lists": b"[" + b"[]," * 10_000_000 + b"0]",
-    "10 million texts": b"[" + b'"",' * 10_000_000 + b"0]",
-    "5 million objects": b"[" + b'{"":0},' * 5_000_000 + b"0]",
-    "300 MB of a text": b'"' + b"a" * 300_000_000 + b'"',
+LARGE: dict[str, Callable[[], bytes]] = {
+    "10 million numbers": lambda: b"[" + b"0," * 10_000_000 + b"0]",
+    "10 million lists": lambda: b"[" + b"[]," * 10_000_000 + b"0]",
+    "10 million texts": lambda: b"[" + b'"",' * 10_000_000 + b"0]",
+    "5 million objects": lambda: b"[" + b'{"":0},' * 5_000_000 + b"0]",
+    "300 MB of a text": lambda: b'"' + b"a" * 300_000_000 + b'"',
 }
+"""Functions that return documents: each process that collects all tests would have 400 MB of them."""
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -171,7 +172,7 @@ def test_depth_and_number_are_those_of_the_value(value: Any) -> None:
 def test_large_data_takes_no_more_memory_than_its_size(name: str, tmp_path: Path) -> None:
     """A process that parses it has a peak of a few times the bound of its size, and not hundreds of times."""
     path = tmp_path / "data"
-    path.write_bytes(LARGE[name])
+    path.write_bytes(LARGE[name]())
     program = (
         "import re, sys, pathlib\n"
         "from workloads.foreign import *\n"
