@@ -5,6 +5,7 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 from rackwright import scratch
@@ -172,6 +173,7 @@ def session(region: str, url: str, certificates: str | bool, proxy: str | None =
 
     def make(access_key: str | None, secret_key: str | None, first: bool = False) -> Any:
         own = botocore.session.Session()
+        own.register_component("data_loader", _data_loader())
         own.set_config_variable("config_file", os.devnull)
         own.set_config_variable("credentials_file", os.devnull)
         config = Config(
@@ -191,6 +193,14 @@ def session(region: str, url: str, certificates: str | bool, proxy: str | None =
         return client
 
     return make
+
+
+@cache
+def _data_loader() -> Any:
+    """Return what reads botocore's descriptions of S3, and keeps them: they are most of the time of a new client."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _authority(certificate: str | None) -> str | bool:
