@@ -6,6 +6,8 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import pexpect
@@ -14,6 +16,7 @@ import pytest
 from rackwright.cli import ending
 from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, StepFailed
 from rackwright.exit_status import MEANINGS, ExitStatus
+from tests.support.sampled import sampled
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from rackwright.cli import main; main()"]
@@ -40,14 +43,24 @@ def salt(tmp_path):
     return {"RACKWRIGHT_SALT_FILE": str(path)}
 
 
-@pytest.mark.parametrize("argv", PRINTING, ids=" ".join)
-def test_a_full_disk_and_a_closed_output_are_no_difference(argv, salt):
-    status, text = ended(argv, streams="> /dev/full", **salt)
-    assert (status, "cannot be written: No space left" in text, "Traceback" in text) == (74, True, False), text
-    status, text = ended(argv, streams=">&-", **salt)
-    assert (status, "Traceback" in text) == (141, False), text
-    status, text = ended(argv, streams="2>&1 | true; exit ${PIPESTATUS[0]}", **salt)
-    assert status in (0, 141) and "Traceback" not in text  # the pipe's buffer may take all of it
+FULL, CLOSED, PIPED = "> /dev/full", ">&-", "2>&1 | true; exit ${PIPESTATUS[0]}"
+"""Redirections of standard output: to a full disk, to nothing, and to a reader that ends before it reads."""
+COMMANDS = {" ".join(argv): argv for argv in PRINTING}
+
+
+def sampled_commands(ways: Iterable[str]) -> list[tuple[str, str]]:
+    """Return pairs of a command and a way, with each command and each way at least once: each start takes a second."""
+    return sampled(product(COMMANDS, ways), lambda pair: pair)
+
+
+@pytest.mark.parametrize(("command", "streams"), sampled_commands((FULL, CLOSED, PIPED)))
+def test_a_full_disk_and_a_closed_output_are_no_difference(command, streams, salt):
+    status, text = ended(COMMANDS[command], streams=streams, **salt)
+
+    assert "Traceback" not in text, text
+    assert ("cannot be written: No space left" in text) == (streams == FULL), text
+    # the pipe's buffer may take all of it
+    assert status in {FULL: (74,), CLOSED: (141,), PIPED: (0, 141)}[streams]
 
 
 def test_a_reader_that_ends_first_is_the_end_of_the_command(salt):
@@ -65,12 +78,15 @@ def test_what_is_wrong_with_the_command_or_the_declaration_is_2(argv, salt):
     assert ended(argv, **salt)[0] == 2
 
 
-@pytest.mark.parametrize("argv", [*PRINTING, ["check", "nöpe"]], ids=" ".join)
-def test_no_locale_and_no_character_ends_a_command_with_a_traceback(argv, salt):
-    status, text = ended(argv, **C_LOCALE, **salt)
-    assert (status, "Traceback" in text) == (2 if "nöpe" in argv else 0, False), text
-    status, text = ended(argv, PYTHONIOENCODING="ascii:strict", **salt)
-    assert (status, "Traceback" in text) == (2 if "nöpe" in argv else 0, False), text
+LOCALES = {"C": C_LOCALE, "ASCII": {"PYTHONIOENCODING": "ascii:strict"}}
+
+
+@pytest.mark.parametrize(
+    ("command", "locale"), [*sampled_commands(LOCALES), *(("check nöpe", locale) for locale in LOCALES)]
+)
+def test_no_locale_and_no_character_ends_a_command_with_a_traceback(command, locale, salt):
+    status, text = ended(command.split(), **LOCALES[locale], **salt)
+    assert (status, "Traceback" in text) == (2 if "nöpe" in command else 0, False), text
 
 
 def status_of(error: BaseException) -> int:
