@@ -48,6 +48,8 @@ def uses(source: str) -> Iterator[tuple[int, str]]:
 
 def archives(source: str) -> Iterator[tuple[int, str]]:
     """Yield the line and the name of each call in a program that opens an archive to read it by Python's own reader."""
+    if not re.search("tarfile|TarFile|ZipFile|unpack_archive", source):
+        return
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)

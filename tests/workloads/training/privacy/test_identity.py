@@ -11,6 +11,7 @@ import pytest
 from tests.support.training_runs import config
 from tests.workloads.training.privacy.test_private_run import ledger, private
 from workloads.errors import UserError
+from workloads.training.config import TrainingConfig
 from workloads.training.privacy import budget
 from workloads.training.privacy.receipts import receipt
 from workloads.training.run import train
@@ -45,6 +46,20 @@ def test_a_run_that_has_lost_its_name_is_not_continued(tmp_path: Path) -> None:
 OTHER_BUDGET = {"epsilon": 8.0, "delta": 1e-4}
 
 
+def begun_settings(place: Path, *changes: str, **values: Any) -> TrainingConfig:
+    data = f"data={json.dumps({'kind': 'rows', 'path': str(place / 'rows.npz'), 'held_out': 0.0})}"
+    return private(place, *SHORT, data, "global_batch=20", *changes, **values)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a run that has taken its first step: no refused run changes it."""
+    place = tmp_path_factory.mktemp("begun")
+    np.savez(place / "rows.npz", **rows())
+    train(begun_settings(place), place / "out", {}, stop_at=1)
+    return place
+
+
 @pytest.mark.parametrize(
     ("part", "changes", "values"),
     [
@@ -59,17 +74,14 @@ OTHER_BUDGET = {"epsilon": 8.0, "delta": 1e-4}
         ("model", ("model.channels=8",), {}),
     ],
 )
-def test_a_run_keeps_its_identity(tmp_path: Path, part: str, changes: tuple[str, ...], values: dict[str, Any]) -> None:
-    np.savez(tmp_path / "rows.npz", **rows())
-    data = f"data={json.dumps({'kind': 'rows', 'path': str(tmp_path / 'rows.npz'), 'held_out': 0.0})}"
+def test_a_run_keeps_its_identity(begun: Path, part: str, changes: tuple[str, ...], values: dict[str, Any]) -> None:
     if "budget" in values:
-        values = {"budget": {**values["budget"], "ledger": str(tmp_path / "other")}}
-    train(private(tmp_path, *SHORT, data, "global_batch=20"), tmp_path / "out", {}, stop_at=1)
-    before = ledger(tmp_path).file.read_bytes()
+        values = {"budget": {**values["budget"], "ledger": str(begun / "other")}}
+    before = ledger(begun).file.read_bytes()
     with pytest.raises(UserError, match=f"begun with another value of {part}"):
-        train(private(tmp_path, *SHORT, data, "global_batch=20", *changes, **values), tmp_path / "out", {})
-    assert ledger(tmp_path).file.read_bytes() == before
-    assert not (tmp_path / "other").exists()
+        train(begun_settings(begun, *changes, **values), begun / "out", {})
+    assert ledger(begun).file.read_bytes() == before
+    assert not (begun / "other").exists()
 
 
 def rows(count: int = 120) -> dict[str, np.ndarray]:
