@@ -12,8 +12,8 @@ WORKLOADS := python=$$($(BIN)/rackwright toolchain workloads) &&
 ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console_output_style=classic \
 	--continue-on-collection-errors
 # The tests that start pulumi or hosts, and those of them that take longest: these start first.
-LONGEST := tests/test_small_rack.py tests/twin/test_boot.py tests/roles/test_small_roles_twin.py \
-	tests/roles/test_container_runtime_twin.py tests/pulumi/test_questions.py tests/pulumi/test_engine.py
+LONGEST := tests/twin/test_boot.py tests/roles/test_small_roles_twin.py tests/roles/test_container_runtime_twin.py \
+	tests/pulumi/test_questions.py tests/pulumi/test_engine.py
 MODELS := tests/workloads/training tests/workloads/quantize tests/workloads/serving tests/workloads/export \
 	tests/workloads/evaluation tests/workloads/federation tests/workloads/checkpoint/test_tensors.py \
 	tests/gpu/test_on_processor.py
@@ -145,14 +145,14 @@ gpu: ## Check everything that needs an NVIDIA GPU, in at most 8 minutes; without
 		$${python:-$(PYTHON)} -m tests.gpu $(if $(JSON),--json $(JSON))
 
 .PHONY: soak
-soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; run all cases of which `make test` runs a sample; repeat what is random with many seeds; run each benchmark at its smallest size; ask a server for 5 minutes. CASES=100000
+soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; run all cases of which `make test` runs a sample; repeat what is random with many seeds; run each benchmark at its smallest size, and a small rack with a machine; ask a server for 5 minutes. CASES=100000
 	$(RUN) $(BIN)/python -m tests.support.fuzz --cases $(CASES)
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/checkpoint/test_kill.py
 	$(RUN) for seed in 1 2 3 4 5; do \
 		ACCEPT_SEED=$$seed $(ACCEPT) --only 'storage-life.harness[seed]' || exit 1; \
 	done
 	$(RUN) RACKWRIGHT_CASES=all $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not pulumi and not twin" $(SAMPLED)
-	$(RUN) $(BIN)/pytest -m soak tests/test_benchmarks.py
+	$(RUN) $(BIN)/pytest -m soak tests/test_benchmarks.py tests/test_small_rack.py tests/twin/test_container_life.py
 	$(WORKLOADS) $$python -m pytest -m soak tests/workloads/test_benchmarks.py
 	$(RUN) $(BIN)/python -m benchmarks.memory
 

@@ -12,6 +12,7 @@ from tests.support.tiers import places, require_whole_tier
 
 pytestmark = [
     pytest.mark.twin,
+    pytest.mark.soak,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start containers"),
 ]
 MACHINE, CONTAINER = "alpha", "beta"

@@ -249,6 +249,8 @@ def test_a_changed_declaration_asks_for_a_restart(running_twin):
 def test_stop_keeps_disks_and_reset_deletes_them(running_twin):
     """
     After a stop all files are still there; after a reset none, and the host key is the same.
+
+    `test_container_life.py` starts a host after a reset; a machine would boot once more for it.
     """
     twin, other = running_twin.twin, running_twin.other
     running_twin.run("echo kept > here", other)
@@ -261,6 +263,4 @@ def test_stop_keeps_disks_and_reset_deletes_them(running_twin):
 
     twin.reset(running_twin.messages.append)
     assert not twin.layout.disks.exists()
-    twin.power_on(other, running_twin.messages.append)
-    assert running_twin.run("ls", other) == ""
     assert twin.layout.known_hosts.read_text() == pins

@@ -1,4 +1,4 @@
-"""Containers that really start, next to a virtual machine, with the same checks."""
+"""Containers that really start, and in `make soak` next to a virtual machine."""
 
 import contextlib
 import json
@@ -7,11 +7,12 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from rackwright.twin import Twin, faults
+from rackwright.twin import Container, Twin, VirtualMachine, faults
 from rackwright.twin.container.container import cgroup
 from tests.twin.conftest import RunningTwin, container, machine
 from tests.twin.test_supervisor import is_running, supervisor_pid
@@ -23,10 +24,17 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def mixed_twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTwin]:
-    """Two containers and a virtual machine, on one switch."""
+def two_containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTwin]:
+    """Two containers on one switch."""
+    with running(tmp_path_factory.mktemp("two"), container(1), container(2)) as twin:
+        yield twin
+
+
+@contextmanager
+def running(directory: Path, *hosts: Container | VirtualMachine) -> Iterator[RunningTwin]:
+    """Run a twin of *hosts* below *directory*, with an address for each."""
     messages: list[str] = []
-    twin = Twin(tmp_path_factory.mktemp("mixed"), [container(1), container(2), machine(3, nvme=0, sas=0)])
+    twin = Twin(directory, [*hosts])
     twin.start(messages.append)
     running_twin = RunningTwin(twin, messages)
     for number, host in enumerate(twin.machines, start=1):
@@ -49,72 +57,78 @@ def boot_id(running_twin: RunningTwin) -> str:
     return running_twin.run("cat /proc/sys/kernel/random/boot_id", running_twin.host)
 
 
-def test_the_container_matches_its_declaration(mixed_twin):
+def test_the_container_matches_its_declaration(two_containers):
     """
     The name, the machine id, and the NICs with their addresses and MTUs.
     """
-    assert mixed_twin.run("hostname") == "test-01"
-    assert re.fullmatch("[0-9a-f]{32}", mixed_twin.run("cat /etc/machine-id"))
-    assert mixed_twin.run("cat /etc/machine-id") != mixed_twin.run("cat /etc/machine-id", "test-02")
-    assert mixed_twin.run("cat /sys/class/net/rack0/address /sys/class/net/rack0/mtu") == "52:54:00:01:00:01\n9000"
-    assert set(mixed_twin.run("ls /sys/class/net").split()) == {"lo", "rack0"}
+    assert two_containers.run("hostname") == "test-01"
+    assert re.fullmatch("[0-9a-f]{32}", two_containers.run("cat /etc/machine-id"))
+    assert two_containers.run("cat /etc/machine-id") != two_containers.run("cat /etc/machine-id", "test-02")
+    assert two_containers.run("cat /sys/class/net/rack0/address /sys/class/net/rack0/mtu") == "52:54:00:01:00:01\n9000"
+    assert set(two_containers.run("ls /sys/class/net").split()) == {"lo", "rack0"}
 
 
-def test_the_container_is_healthy_and_has_no_trace_of_the_build(mixed_twin):
+def test_the_container_is_healthy_and_has_no_trace_of_the_build(two_containers):
     """
     No unit has failed, root cannot log in, and the container has no package source.
     """
-    assert mixed_twin.run("systemctl is-system-running --wait") == "running"
-    assert "permitrootlogin no" in mixed_twin.run("sudo sshd -T")
-    assert mixed_twin.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/* || true") == ""
+    assert two_containers.run("systemctl is-system-running --wait") == "running"
+    assert "permitrootlogin no" in two_containers.run("sudo sshd -T")
+    assert two_containers.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/* || true") == ""
 
 
-def test_a_container_sees_only_its_own_processes(mixed_twin):
+def test_a_container_sees_only_its_own_processes(two_containers):
     """
     The first process is the container's systemd; the processes of the twin are invisible.
     """
-    assert mixed_twin.run("cat /proc/1/comm") == "systemd"
-    assert "rackwright.twin" not in mixed_twin.run("sudo cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
-    assert "0::/init.scope" in mixed_twin.run("cat /proc/1/cgroup").splitlines()
-    assert cgroup(mixed_twin.twin.layout, "test-02") not in mixed_twin.run("sudo find /sys/fs/cgroup -type d")
+    assert two_containers.run("cat /proc/1/comm") == "systemd"
+    assert "rackwright.twin" not in two_containers.run("sudo cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert "0::/init.scope" in two_containers.run("cat /proc/1/cgroup").splitlines()
+    assert cgroup(two_containers.twin.layout, "test-02") not in two_containers.run("sudo find /sys/fs/cgroup -type d")
 
 
-def test_the_endpoints_file_is_enough_to_log_in(mixed_twin):
-    """
-    The entries of containers and virtual machines have the same form.
-    """
-    hosts = json.loads(mixed_twin.twin.layout.endpoints.read_text())["hosts"]
+def check_endpoints(running_twin: RunningTwin) -> None:
+    """The endpoints file has an entry of the same form for each host, and known_hosts a key for each port."""
+    layout = running_twin.twin.layout
+    hosts = json.loads(layout.endpoints.read_text())["hosts"]
     ports = {host: where.pop("port") for host, where in hosts.items()}
 
-    assert (
-        hosts["test-01"]
-        == hosts["test-03"]
-        == {
-            "address": "127.0.0.1",
-            "user": "rackwright",
-            "key": str(mixed_twin.twin.layout.key),
-        }
-    )
-    pins = mixed_twin.twin.layout.known_hosts.read_text()
+    form = {"address": "127.0.0.1", "user": "rackwright", "key": str(layout.key)}
+    assert hosts == dict.fromkeys(running_twin.twin.machines, form)
+    pins = layout.known_hosts.read_text()
     assert all(f"[127.0.0.1]:{port} ssh-ed25519 " in pins for port in ports.values())
 
 
-@pytest.mark.parametrize(("sender", "receiver"), [(1, 2), (1, 3), (3, 2)])
-def test_full_size_jumbo_frames_reach_each_machine(mixed_twin, sender, receiver):
-    """
-    From container to container, from container to virtual machine, and back.
-    """
+def check_jumbo_frames(running_twin: RunningTwin, sender: int, receiver: int) -> None:
     lossless = f"ping -q -c 3 -s 8900 -M do 192.0.2.{receiver} | grep -o ' 0% packet loss'"
+    assert running_twin.run(lossless, f"test-{sender:02d}") == "0% packet loss"
 
-    assert mixed_twin.run(lossless, f"test-{sender:02d}") == "0% packet loss"
+
+def test_the_endpoints_file_is_enough_to_log_in(two_containers):
+    check_endpoints(two_containers)
 
 
-def test_large_data_passes_the_ssh_port_unchanged(mixed_twin):
+def test_full_size_jumbo_frames_go_from_one_container_to_the_other(two_containers):
+    check_jumbo_frames(two_containers, 1, 2)
+
+
+@pytest.mark.soak
+def test_containers_and_a_virtual_machine_have_one_switch_and_one_form_of_endpoints(tmp_path):
+    """
+    `make test` has the same of two containers here, and of two machines in `test_boot.py`.
+    """
+    with running(tmp_path, container(1), machine(2, nvme=0, sas=0)) as mixed:
+        check_endpoints(mixed)
+        check_jumbo_frames(mixed, 1, 2)
+        check_jumbo_frames(mixed, 2, 1)
+
+
+def test_large_data_passes_the_ssh_port_unchanged(two_containers):
     """
     The data passes in both directions, as the files of a role do.
     """
     data = os.urandom(20_000_000)
-    done = subprocess.run(mixed_twin.twin.ssh("test-02", "cat"), input=data, capture_output=True, check=True)
+    done = subprocess.run(two_containers.twin.ssh("test-02", "cat"), input=data, capture_output=True, check=True)
 
     assert done.stdout == data
 
