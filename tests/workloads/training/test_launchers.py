@@ -5,14 +5,11 @@ are forks of one process that has imported PyTorch; test_elastic.py and test_apa
 """
 
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.diagnostics import sentences
-from tests.support.preloaded import TRAINING, preloaded
 from tests.support.training_runs import (
     HOROVODRUN,
     TORCHRUN,
@@ -33,13 +30,6 @@ def test_horovod_is_there() -> None:
     import horovod.torch as hvd
 
     assert hvd.gloo_built()
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The interpreter of launchers, and the one that they start."""
-    with preloaded(Path(sys.executable), tmp_path_factory.mktemp("preloaded"), TRAINING) as program:
-        yield program
 
 
 @pytest.fixture(scope="module")

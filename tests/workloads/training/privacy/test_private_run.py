@@ -63,8 +63,8 @@ def test_the_noise_of_one_process_has_the_size_of_the_theory(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("launcher", [HOROVODRUN, TORCHRUN], ids=["horovod", "torchrun"])
-def test_two_processes_add_the_noise_once(launcher: tuple[str, ...], tmp_path: Path) -> None:
-    launched(launcher, 2, tmp_path / "two", promise(tmp_path, epsilon=0.05), *QUIET, "world=2")
+def test_two_processes_add_the_noise_once(launcher: tuple[str, ...], python: Path, tmp_path: Path) -> None:
+    launched(launcher, 2, tmp_path / "two", promise(tmp_path, epsilon=0.05), *QUIET, "world=2", python=python)
     check_size(tmp_path / "two", noise_of(tmp_path / "two"))
     assert len(ledger(tmp_path).charges()) == 1  # the first process alone charges
 
