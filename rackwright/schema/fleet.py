@@ -84,6 +84,7 @@ def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
                 help = "Shorten the name of the host or of the tier"
                 yield Problem(f"got {name}:{tier}", expected, help, ("hosts", name, "tiers", tier), "md superblock 1.x")
     yield from _mtu_problems(hosts)
+    yield from _rack_problems(hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,24 @@ def _mtu_problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
                 expected = f"{other} has {common} in {network}, and a network has one MTU"
                 path, also = ("hosts", station.host, *station.path, "mtu"), ("hosts", usual.host, *usual.path, "mtu")
                 yield Problem(f"got {station.mtu}", expected, "Give both the same", path, also=also)
+
+
+def _rack_problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield a problem for each host that shares a unit of its rack with a host before it."""
+    taken: dict[tuple[str, int], str] = {}
+    for name, host in hosts.items():
+        if (place := host.rack) is None:
+            continue
+        units = [(place.name, unit) for unit in range(place.unit, place.top + 1)]
+        if shared := [unit for unit in units if unit in taken]:
+            other = taken[shared[0]]
+            note = f"{other} has unit {shared[0][1]} of rack {place.name} already"
+            problem = f"got unit {place.unit} with height {place.height}"
+            where, also = (("hosts", each, "rack", "unit") for each in (name, other))
+            yield Problem(
+                problem, "a unit of a rack has one host", "Correct one of the two", where, note=note, also=also
+            )
+        taken |= {unit: name for unit in units if unit not in taken}
 
 
 Value = tuple[Keys, Any, str]

@@ -33,6 +33,8 @@ NUMBER = r"[0-9]+|0x[0-9a-f]*"
 ANSIBLE_NAMES = ("all", "localhost", "ungrouped")
 """Names that Ansible itself uses for groups and this computer."""
 KERNEL_NAME = r"/dev/.*|(s|h|v|xv)d[a-z]+[0-9]*|nvme[0-9]+(n[0-9]+)?(p[0-9]+)?|(dm-|md|mmcblk)[0-9]+(p[0-9]+)?"
+UNITS_MAX = 60
+"""Units of the highest rack."""
 PLACEHOLDERS = {"", "none", "default string", "not specified", "to be filled by o.e.m.", "system serial number", "0"}
 
 
@@ -155,6 +157,30 @@ class Drive(Schema):
         return self
 
 
+class RackPlace(Schema):
+    """Place of a host in a rack, which `rackwright status --page` draws."""
+
+    name: Name
+    """Name of the rack."""
+    unit: Annotated[int, Field(ge=1, le=UNITS_MAX)]
+    """Lowest unit of the host; unit 1 is at the bottom of the rack."""
+    height: Annotated[int, Field(ge=1, le=UNITS_MAX)] = 1
+    """Height of the host in units."""
+
+    @model_validator(mode="after")
+    def _is_inside(self) -> Self:
+        if self.top > UNITS_MAX:
+            problem = f"got unit {self.unit} with height {self.height}, which ends at unit {self.top}"
+            help = "Lower the unit, which is the lowest one of the host"
+            raise Problem(problem, f"a rack has {UNITS_MAX} units at most", help, ("unit",))
+        return self
+
+    @property
+    def top(self) -> int:
+        """The highest unit of the host."""
+        return self.unit + self.height - 1
+
+
 class Host(Schema):
     """A machine that rackwright manages, with its group's settings merged in."""
 
@@ -166,6 +192,8 @@ class Host(Schema):
     """Operating system, which is checked, and determines the names of packages and services."""
     group: str | None = None
     """Group whose settings the host, or another group, inherits; its own settings override them."""
+    rack: RackPlace | None = None
+    """Place of the host in a rack; no two hosts share a unit of one rack."""
     profile: Name = "virtual"
     """Profile with the hardware that the host must have: one of the fleet's `profiles`, or of the catalogue."""
     hardware: HardwareProfile | None = None
