@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ def render(
     style: str = "",
     script: str = "",
     filters: Mapping[str, Callable[..., object]] | None = None,
+    shared: Sequence[Path] = (),
+    longest: int | None = None,
 ) -> str:
     """Return the page of *template* in *folder* with *names*, ``version``, ``style``, ``script`` and ``policy``.
 
@@ -33,15 +35,24 @@ def render(
         style: Rules of this page, after those of all pages.
         script: The script of this page.
         filters: Further filters of the template.
+        shared: Further folders with templates that this one imports.
+        longest: Characters of a value that the page shows; None for all.
     """
+
+    def finalize(value: object) -> object:
+        if type(value) is not str:
+            return value
+        shown = visible(value)
+        return shown if longest is None or len(shown) <= longest else f"{shown[:longest]}…"
+
     style = STYLE.read_text() + style
     sources = [f"style-src '{_policy_hash(style)}'", *([f"script-src '{_policy_hash(script)}'"] if script else [])]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader([folder, *shared]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=finalize,
     )
     environment.filters.update(filters or {})
     return environment.get_template(template).render(

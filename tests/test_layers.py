@@ -144,6 +144,7 @@ MAY_IMPORT = {
         "errors",
         "files",
         "foreign",
+        "html_page",
         "progress",
         "schema",
         "facts",

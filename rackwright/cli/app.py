@@ -312,6 +312,9 @@ def status(
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show the state again and again, until Ctrl-C.")] = False,
     seconds: Annotated[float, typer.Option(min=1, help="Time between two looks of --watch.")] = 10,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with the racks and their hosts.")
+    ] = None,
 ) -> None:
     """Show the last change of a stack, and the state of hosts, tiers, GPUs, runs, servers and alerts. Read-only.
 
@@ -321,7 +324,7 @@ def status(
     """
     from rackwright.cli.status import show
 
-    raise typer.Exit(show(stack, as_json, watch, seconds))
+    raise typer.Exit(show(stack, as_json, watch, seconds, page))
 
 
 join_lines(app)

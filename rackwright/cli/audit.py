@@ -314,14 +314,13 @@ def _document(
     selection: "Selection",
 ) -> "AuditDocument":
     from rackwright.audit.formats.document import AuditDocument, mark_known
-    from rackwright.audit.formats.drawing import draw
+    from rackwright.audit.formats.drawing import draw_stack
     from rackwright.audit.formats.json_report import read_baseline
 
     if options.baseline is not None:
         known |= read_baseline(options.baseline, stack.name)
     findings = mark_known(_collect(stack, compared, selection, file_diffs), known)
-    hosts = {name: host for name, host in stack.fleet.hosts.items() if not options.hosts or name in options.hosts}
-    drawing = draw(hosts, findings, stack.not_rehearsable, stack.maintenance) if options.format is Format.html else ()
+    drawing = draw_stack(stack, compared, findings, options.hosts) if options.format is Format.html else ()
     origin = "the hosts" if source.snapshot is None else f"snapshots in {source.snapshot}"
     return AuditDocument(compared, findings, drawing, origin, datetime.now(UTC), options.strict)
 
@@ -333,15 +332,7 @@ def _collect(
     from rackwright.audit.formats.finding import collect
     from rackwright.fleet.resource_place import ResourcePlaces
 
-    return collect(compared, ResourcePlaces(stack.fleet_file), _project_path(stack), file_diffs, selection)
-
-
-def _project_path(stack: "Stack") -> str:
-    """Return the path of the fleet's file below the project, as a code host names it."""
-    if stack.fleet_file == Path():
-        return ""
-    path, root = stack.fleet_file.resolve(), stack.project.resolve()
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(stack.fleet_file)
+    return collect(compared, ResourcePlaces(stack.fleet_file), stack.fleet_file_in_project, file_diffs, selection)
 
 
 def _file_diffs(

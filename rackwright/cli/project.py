@@ -239,3 +239,14 @@ def environment(stack: str) -> dict[str, str]:
         require_own_passphrase(settings_source(stack, root), stack, os.environ)
     toolchain.prepare(root)
     return {**os.environ, **toolchain.environment(root, toolchain.ensure(notify), os.environ)}
+
+
+def require_writable(page: Path) -> None:
+    """Raise an error before any work if *page* cannot be a file.
+
+    Raises:
+        SetupError: the path is a directory, or its directory cannot be written.
+    """
+    if page.is_dir() or not os.access(page.parent, os.W_OK):
+        problem = "the page cannot be written there"
+        raise SetupError(Diagnostic(str(page), problem, help="Name a file in a writable directory"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rackwright import terminal
@@ -47,12 +48,15 @@ class Look:
     """The alerts that fire, or the reason why they are unknown; none without monitoring."""
 
 
-def show(name: str, as_json: bool, watch: bool, seconds: float) -> int:
+def show(name: str, as_json: bool, watch: bool, seconds: float, page: Path | None = None) -> int:
     """Print the last change of the stack and the state of its parts, and return the exit status of an audit.
 
     Args:
         watch: Print the state again every *seconds*, until Ctrl-C.
+        page: File for the page of the racks, which each look writes again; None for no page.
     """
+    if page is not None:
+        project.require_writable(page)
     stack = project.stack(name)
     try:
         stack = project.secrets(stack)
@@ -60,10 +64,12 @@ def show(name: str, as_json: bool, watch: bool, seconds: float) -> int:
         project.notify(f"values that depend on a secret are unknown: {error}")
     project.notify_twin_off(stack)
     if watch and not as_json and terminal.console().is_terminal:
-        return _watch(stack, seconds)
+        return _watch(stack, seconds, page)
     with project.connect_hosts(stack, is_report=True) as hosts:
         look = _look(stack, hosts)
     last = _last_change_of(name)
+    if page is not None:
+        _write_page(page, stack, look, last)
     if as_json:
         terminal.show_json(_as_json(stack, look, last))
     else:
@@ -71,7 +77,17 @@ def show(name: str, as_json: bool, watch: bool, seconds: float) -> int:
     return look.compared.exit_status
 
 
-def _watch(stack: "Stack", seconds: float) -> int:
+def _write_page(page: Path, stack: "Stack", look: Look, last: "LastChange | None") -> None:
+    from rackwright.cli import status_page
+
+    status_page.write(page, stack, look.compared, look.overview, look.alerts, _describe_change(last))
+
+
+def _describe_change(last: "LastChange | None") -> str:
+    return "none" if last is None else _format_change(last)
+
+
+def _watch(stack: "Stack", seconds: float, page: Path | None) -> int:
     """Show the state until Ctrl-C, and return the exit status of the last look."""
     from rich.console import Group
     from rich.live import Live
@@ -83,7 +99,10 @@ def _watch(stack: "Stack", seconds: float) -> int:
     with Live(console=terminal.console(), auto_refresh=False) as live:
         for look in _looks(stack, hosts, seconds, stop):
             time_of_look = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, again every {seconds:g} s until Ctrl-C"
-            live.update(Group(*_lines(look, _last_change_of(stack.name)), time_of_look), refresh=True)
+            last = _last_change_of(stack.name)
+            live.update(Group(*_lines(look, last), time_of_look), refresh=True)
+            if page is not None:
+                _write_page(page, stack, look, last)
     hosts.close()
     return look.compared.exit_status
 
@@ -199,11 +218,11 @@ def _as_json(stack: "Stack", look: Look, last: "LastChange | None") -> "StackSta
 
 def _lines(look: Look, last: "LastChange | None") -> Iterator["RenderableType"]:
     """Yield a line about the last change, and a table of each sort of parts that the stack has."""
-    yield f"last change: {'none' if last is None else _format_change(last)}"
+    yield f"last change: {_describe_change(last)}"
     hosts = host_rows(look.compared.results, look.compared.undeclared)
     host_texts = [(row.host, str(row.resources), row.state, "; ".join(row.notices)) for row in hosts]
     tiers = [(row.name, row.state, row.details) for row in look.overview.tiers]
-    runs = [(run.name, str(run).partition("\n")[0].removeprefix(f"{run.name}: ")) for run in look.overview.runs]
+    runs = [(run.name, run.summary) for run in look.overview.runs]
     servers = [line for server in look.overview.servers for line in _server_lines(server)]
     for titles, rows in (
         (("host", "resources", "state", ""), host_texts),

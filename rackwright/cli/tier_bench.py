@@ -1,6 +1,5 @@
 """The command that measures tiers and compares their costs."""
 
-import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.cli.tier import open_bucket, parse_bytes
-from rackwright.errors import DeclarationError, Diagnostic, SetupError, UserError
+from rackwright.errors import DeclarationError, Diagnostic, UserError
 from rackwright.exit_status import gravest
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def bench(
         raise DeclarationError(Diagnostic(f"stack {stack}", problem, help=help))
     model_bytes = parse_bytes(model, "--model")
     if page is not None:
-        _require_writable(page)
+        project.require_writable(page)
     speeds: list[Speed] = []
     unreachable: list[UserError] = []
     if not costs_only:
@@ -80,17 +79,6 @@ def bench(
     if page is not None:
         _write_page(page, stack, speeds, costs, model_bytes)
     raise typer.Exit(gravest(error.exit_status for error in unreachable))
-
-
-def _require_writable(page: Path) -> None:
-    """Raise an error before anything is measured if *page* cannot be a file.
-
-    Raises:
-        SetupError: its directory is missing or not writable, or it is a directory.
-    """
-    if page.is_dir() or not os.access(page.parent, os.W_OK):
-        problem = "the page cannot be written there"
-        raise SetupError(Diagnostic(str(page), problem, help="Name a file in a writable directory"))
 
 
 def _write_page(page: Path, stack: str, speeds: "list[Speed]", costs: "Comparison | None", model_bytes: int) -> None:

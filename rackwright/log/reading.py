@@ -109,19 +109,37 @@ def hosts_of(entry: EntryData) -> set[str]:
     return {*entry.get("hosts", ()), *(change["host"] for change in changes)}
 
 
+@dataclass(frozen=True)
+class OperationText:
+    """An operation for people."""
+
+    lines: tuple[str, ...]
+    """The operation with its result, then its changes."""
+    hosts: frozenset[str]
+    """Hosts that it concerns."""
+
+
 def format_operations(entries: Iterable[EntryData]) -> Iterator[str]:
     """Yield the lines of *entries* for people: one operation after another, in the order of their begin."""
+    for operation in describe_operations(entries):
+        yield from operation.lines
+
+
+def describe_operations(entries: Iterable[EntryData]) -> Iterator[OperationText]:
+    """Yield the operations of *entries* for people, in the order of their begin."""
     entries = list(entries)
     ends = {entry["operation"]: entry for entry in entries if entry["event"] == "ended"}
     begun = {entry["operation"] for entry in entries if entry["event"] == "began"}
     for entry in entries:
         if entry["event"] == "began":
-            yield from _operation(entry, ends.get(entry["operation"]))
+            end = ends.get(entry["operation"])
+            hosts = hosts_of(entry) | (hosts_of(end) if end else set())
+            yield OperationText(tuple(_operation(entry, end)), frozenset(hosts))
         elif entry["event"] == "ended":
             if entry["operation"] not in begun:
-                yield from _operation(entry, entry)
+                yield OperationText(tuple(_operation(entry, entry)), frozenset(hosts_of(entry)))
         else:
-            yield f"{_who(entry)}  {_about(entry)}"
+            yield OperationText((f"{_who(entry)}  {_about(entry)}",), frozenset(hosts_of(entry)))
 
 
 def _operation(first: EntryData, end: EntryData | None) -> Iterator[str]:

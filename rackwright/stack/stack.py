@@ -203,6 +203,14 @@ class Stack:
         """Return the declared roles of *host* that the target cannot have."""
         return frozenset() if self.twin is None else frozenset(roles_of_vendors(self.fleet.hosts[host]))
 
+    @property
+    def fleet_file_in_project(self) -> str:
+        """The path of the fleet's file below the project, as a code host names it; empty without a file."""
+        if self.fleet_file == Path():
+            return ""
+        path, root = self.fleet_file.resolve(), self.project.resolve()
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(self.fleet_file)
+
     def not_rehearsable(self, host: str) -> tuple[Scope, ...]:
         """Return the scopes of *host* that the target cannot show."""
         if self.twin is None:

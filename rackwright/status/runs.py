@@ -90,6 +90,11 @@ class RunReport:
             return 1
         return 3 if any(isinstance(steps, str) for steps in self.ranks.values()) else 0
 
+    @property
+    def summary(self) -> str:
+        """The outcome and the progress in one line."""
+        return str(self).partition("\n")[0].removeprefix(f"{self.name}: ")
+
     def as_json(self) -> RunData:
         launcher = cast("RunData", self.launcher)  # keys that the launcher host does not report are optional
         return {**launcher, "name": self.name, "outcome": self.outcome, "ranks": dict(self.ranks)}

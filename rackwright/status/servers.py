@@ -133,9 +133,17 @@ class ServerReport:
         """0: all hosts serve the declared version, accurately enough. 1: a host does not. 3: this is unknown."""
         if any("unknown" in report for report in self.hosts.values()):
             return 3
-        if not all(map(self._is_right, self.hosts.values())):
+        statuses = {*map(self.host_status, self.hosts)}
+        return next((status for status in (1, 3) if status in statuses), 0)
+
+    def host_status(self, host: str) -> int:
+        """Return the exit status by the state on *host* alone."""
+        report = self.hosts[host]
+        if "unknown" in report:
+            return 3
+        if not self._is_right(report):
             return 1
-        return 3 if any("unknown" in report.get("accuracy", {}) for report in self.hosts.values()) else 0
+        return 3 if "unknown" in report.get("accuracy", {}) else 0
 
     def _is_right(self, report: Mapping[str, Any]) -> bool:
         accuracy = report.get("accuracy", {})

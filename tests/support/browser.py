@@ -1,5 +1,6 @@
 """A headless browser for tests of pages: pictures, and the document after its scripts have run."""
 
+import html
 import re
 import shutil
 import subprocess
@@ -16,13 +17,16 @@ def find() -> str | None:
 
 def screenshot(browser: str, page: Path, width: int, picture: Path, height: int = 1600, dark: bool = False) -> None:
     """Write a *picture* of *page* in a window of *width* pixels."""
-    scheme = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
-    _run(browser, page, *scheme, f"--window-size={width},{height}", f"--screenshot={picture}")
+    _run(browser, page, *_scheme(dark), f"--window-size={width},{height}", f"--screenshot={picture}")
 
 
-def document(browser: str, page: Path, width: int = 1280) -> str:
+def _scheme(dark: bool) -> list[str]:
+    return ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
+
+
+def document(browser: str, page: Path, width: int = 1280, dark: bool = False) -> str:
     """Return the HTML of *page* after its scripts have run."""
-    return _run(browser, page, f"--window-size={width},1600", "--dump-dom")
+    return _run(browser, page, *_scheme(dark), f"--window-size={width},1600", "--dump-dom")
 
 
 def content_width(browser: str, page: Path, width: int) -> int:
@@ -31,17 +35,24 @@ def content_width(browser: str, page: Path, width: int) -> int:
     return taken - window + width
 
 
-def measure(browser: str, page: Path, width: int, *expressions: str) -> list[int]:
+def measure(browser: str, page: Path, width: int, *expressions: str, dark: bool = False, before: str = "") -> list[int]:
     """Return the values of *expressions* of JavaScript in *page*, rounded.
 
-    A copy of the page without its policy, in the same folder, runs a script of the test.
+    A copy of the page without its policy, in the same folder, runs a script of the test. It is the document of a frame
+    of *width* pixels: a window of the headless browser is never narrower than 500.
+
+    Args:
+        before: Statements that the script begins with.
     """
-    script = f"<script>document.title = [{', '.join(expressions)}].map(Math.round).join('/')</script></body>"
+    values = f"[{', '.join(expressions)}].map(Math.round).join('/')"
+    script = f"<script>addEventListener('load', () => {{{before} parent.document.title = {values}; }})</script></body>"
     text = re.sub(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", page.read_text())
+    inner = html.escape(text.replace("</body>", script))
+    frame = f'<iframe width="{width}" height="1600" style="border: 0" srcdoc="{inner}"></iframe>'
     with tempfile.NamedTemporaryFile("w", dir=page.parent, suffix=".html") as copy:
-        copy.write(text.replace("</body>", script))
+        copy.write(f"<!doctype html><title>measure</title>{frame}")
         copy.flush()
-        title = re.search(r"<title>([\d/-]+)</title>", document(browser, Path(copy.name), width))
+        title = re.search(r"<title>([\d/-]+)</title>", document(browser, Path(copy.name), width, dark))
     assert title is not None, "the script of the test did not run"
     return [int(value) for value in title[1].split("/")]
 

@@ -21,8 +21,6 @@ LABELS: Mapping[str, str] = {
 SIGNS: Mapping[str, str] = {"ok": "✓", "differs": "✗", "unknown": "?", "not-reached": "–", "not-compared": "·"}
 """A sign for each class: no state is shown by its colour alone."""
 VERDICTS = {0: ("ok", "As declared"), 1: ("differs", "Not as declared"), 3: ("unknown", "Partly unknown")}
-
-
 NOTHING_KNOWN = "Nothing is known"
 """The verdict if no property of any host is known."""
 
@@ -45,12 +43,28 @@ class Matrix:
     rows: Sequence[tuple[str, Sequence[tuple[str, Cell]]]]
 
 
+FILTERS: Mapping[str, Any] = {
+    "label": lambda state: state.replace(" ", "-"),
+    "diff_label": lambda line: {"+": "added", "-": "removed", "@": "hunk"}.get(line[:1], "same"),
+}
+"""Filters of `cards.html.j2`: the class of a state, and the class of a line of a unified diff."""
+
+
+def read_style() -> str:
+    """Return the style of `cards.html.j2`."""
+    return (FOLDER / "cards.css").read_text()
+
+
+def verdict(document: AuditDocument) -> tuple[str, str]:
+    """Return the class and the words of the outcome of *document*."""
+    label, text = VERDICTS[document.exit_status]
+    return label, NOTHING_KNOWN if label == "unknown" and not document.matches else text
+
+
 def render(document: AuditDocument) -> str:
     """Return *document* as a page. Its policy allows only its own style and script, whatever a host reports."""
     style, script = ((FOLDER / name).read_text() for name in ("report.css", "report.js"))
-    label, text = VERDICTS[document.exit_status]
-    if label == "unknown" and not document.matches:
-        text = NOTHING_KNOWN
+    label, text = verdict(document)
     of_hosts = by_host(document.findings)
     order = dict.fromkeys((*(result.name.partition("/")[0] for result in document.report.results), *of_hosts))
     ordered = {host: of_hosts[host] for host in order if host in of_hosts}
@@ -68,8 +82,8 @@ def render(document: AuditDocument) -> str:
         "severities": SEVERITIES,
         "cards_by_host": {host: make_cards(findings) for host, findings in ordered.items()},
     }
-    filters = {"label": lambda state: state.replace(" ", "-"), "diff_label": diff_label}
-    return html_page.render(FOLDER, "report.html.j2", names, style=style, script=script, filters=filters)
+    style = read_style() + style
+    return html_page.render(FOLDER, "report.html.j2", names, style=style, script=script, filters=FILTERS)
 
 
 @dataclass(frozen=True)
@@ -98,11 +112,6 @@ def make_cards(findings: Sequence[Finding]) -> Sequence[Card]:
 
 def _kinds(findings: Sequence[Finding]) -> str:
     return f"|{'|'.join(dict.fromkeys(each.kind for each in findings))}|"
-
-
-def diff_label(line: str) -> str:
-    """Return the class of a line of a unified diff."""
-    return {"+": "added", "-": "removed", "@": "hunk"}.get(line[:1], "same")
 
 
 def make_matrix(document: AuditDocument) -> Matrix:
