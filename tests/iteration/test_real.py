@@ -34,7 +34,7 @@ def served(project: Path, interpreter: Path, monkeypatch: pytest.MonkeyPatch) ->
     for argv in (
         ("-m", "workloads.training", "digits", "--out", here / "train", *digits),
         ("-m", "workloads.quantize", here / "train", "--data", "training", "--target", "cpu", "--out",
-         here / "models" / "digits", "--set", "repeats=5"),
+         here / "models" / "digits", "--set", "repeats=5", "--publish-slower", "a test"),
         ("-c", ROWS, project / "new.npz"),
     ):  # fmt: skip
         subprocess.run([interpreter, *argv], check=True, env={**os.environ})
@@ -65,7 +65,7 @@ def test_a_server_learns_digits_that_it_has_never_seen(
     assert (json.loads(document)["outcome"], fleet.read_text()) == ("refused", text)
 
     learns = ("--set", "tune.steps=200", "--set", "tune.optimizer.learning_rate=5e-3")
-    keeps = (*learns, "--set", "quantize.repeats=5", "--may-lose", "0.05")
+    keeps = (*learns, "--set", "quantize.publish_slower=a test", "--may-lose", "0.05")
     status, document, output = iterate(*keeps)
     assert status == 0, output
     report = json.loads(document)

@@ -39,6 +39,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--register", metavar="NAME", help="register the published model as a version of NAME there")
     parser.add_argument("--alias", help="set this alias on that version, if the account is allowed to")
+    parser.add_argument(
+        "--publish-slower", metavar="REASON", help="publish a model below gate.speed; REASON goes into its lineage"
+    )
     config_file.add_arguments(parser, "calibration=entropy or gate.agreement=0.99")
     return parser
 
@@ -47,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     try:
         settings = config_file.settings(QuantizeSettings, args)
+        if args.publish_slower:
+            settings = settings.model_copy(update={"publish_slower": args.publish_slower})
         if args.print:
             print(settings.model_dump_json(indent=2))
             return 0
@@ -86,7 +91,8 @@ def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
         return 1
     before, after = outcome.before, outcome.after
     _print_line(f"published {args.out}: {before.bytes / after.bytes:.2f} times smaller, batch 1 "
-         f"{describe_speed(before.seconds[1] / after.seconds[1])}; {where}")  # fmt: skip
+         f"{describe_speed(before.seconds[1] / after.seconds[1])}, "
+         f"rows per second {describe_speed(after.speed(before))}; {where}")  # fmt: skip
     if args.register:
         registered_version = versions.register(server, args.out, report, args.register)
         _print_line(f"registered {registered_version} at {server.url}")

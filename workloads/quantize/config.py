@@ -19,6 +19,9 @@ class QuantizationGate(StrictModel):
     """The share of rows with the same answer from both models."""
     cosine: Share = 0.98
     """The mean cosine between both models' outputs for a row."""
+    speed: Annotated[float, Field(gt=0)] | None = 0.95
+    """Rows per second as a multiple of the original's, for 8 bits on a CPU; None: no limit. It is below 1, because two
+    measurements of one model differ."""
 
 
 class QuantizeSettings(StrictModel):
@@ -38,3 +41,5 @@ class QuantizeSettings(StrictModel):
     repeats: PositiveInt = 60
     """Measurements of each latency."""
     gate: QuantizationGate = QuantizationGate()
+    publish_slower: str = ""
+    """The reason to publish a model below `gate.speed`; it is part of the lineage. Empty: such a model is refused."""

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,6 +13,9 @@ from workloads.quantize.samples import Samples
 from workloads.serving.runtimes.onnx import session
 
 BATCHES = (1, 32)
+
+ROUNDS = 3
+"""Measurements of a model that the first one finds too slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,10 @@ class Figures:
     @property
     def rows_per_second(self) -> float:
         return max(batch / seconds for batch, seconds in self.seconds.items())
+
+    def speed(self, original: "Figures") -> float:
+        """Return the rows per second as a multiple of those of *original*."""
+        return self.rows_per_second / original.rows_per_second
 
 
 def weight_bytes(path: Path) -> int:
@@ -61,3 +69,21 @@ def measure(paths: list[Path], samples: Samples, repeats: int, threads: int) -> 
     return [
         Figures(path.stat().st_size, weight_bytes(path), medians) for path, medians in zip(paths, seconds, strict=True)
     ]
+
+
+def judge_speed(first: list[Figures], again: Callable[[], list[Figures]], limit: float) -> float:
+    """Return the speed of a model as a multiple of its original's.
+
+    A model that the first measurement finds too slow is judged by the median of three.
+
+    Args:
+        first: The figures of the original and of the model, from one measurement.
+        again: Measures both once more.
+        limit: The lowest speed that needs no further measurement.
+    """
+    before, after = first
+    speeds = [after.speed(before)]
+    while speeds[0] < limit and len(speeds) < ROUNDS:
+        before, after = again()
+        speeds.append(after.speed(before))
+    return statistics.median(speeds)

@@ -31,11 +31,19 @@ class QuantizationReport:
     shortfalls: Sequence[str]
     before: Figures
     after: Figures
+    speed: float | None
+    """Rows per second as a multiple of the original's; None: not judged."""
     machine: str
 
     @property
     def has_passed(self) -> bool:
         return not self.shortfalls
+
+    @property
+    def waived_limits(self) -> list[str]:
+        """The names of the limits that were loosened by hand."""
+        limits = loosened_limits(self.settings.gate)
+        return [*limits, "speed"] if self.settings.publish_slower and "speed" not in limits else limits
 
     def gate(self) -> dict[str, Any]:
         """Return limits and results of the gate, for the lineage of the model."""
@@ -43,10 +51,12 @@ class QuantizationReport:
         return {
             "passed": self.has_passed,
             "wanted": self.settings.gate.model_dump(),
-            "loosened": loosened_limits(self.settings.gate),
+            "loosened": self.waived_limits,
+            "publish_slower": self.settings.publish_slower,
             "found": {
                 "accuracy_kept": score.accuracy_kept, "agreement": score.agreement, "cosine": score.cosine,
                 "accuracy": score.accuracy, "accuracy_before": score.accuracy_before, "rows": score.rows,
+                "speed": self.speed,
             },
         }  # fmt: skip
 
@@ -107,10 +117,12 @@ def markdown(report: QuantizationReport) -> str:
         f"| accuracy kept | {_share(score.accuracy_kept)} | {_share(gate.accuracy_kept, 'not required')} |",
         f"| agreement | {_share(score.agreement)} | {_share(gate.agreement)} |",
         f"| cosine | {_share(score.cosine)} | {_share(gate.cosine)} |",
+        f"| speed | {_times(report.speed, 'not judged')} | {_times(gate.speed, 'not required')} |",
         "",
         f"Accuracy {_share(score.accuracy)}, before {_share(score.accuracy_before)}, on {score.rows} rows; "
         f"{len(report.sets.calibration)} rows calibrated, {len(report.sets.search)} searched, none of them judged.",
-        *([f"The gate was loosened by hand: {', '.join(loosened_limits(gate))}."] if loosened_limits(gate) else []),
+        *([f"The gate was loosened by hand: {', '.join(report.waived_limits)}."] if report.waived_limits else []),
+        *([f"A slower model may be published: {reason}."] if (reason := report.settings.publish_slower) else []),
         "",
         "![report](report.svg)",
         "",
@@ -144,6 +156,10 @@ def markdown(report: QuantizationReport) -> str:
 
 def _share(value: float | None, missing: str = "unknown") -> str:
     return missing if value is None else f"{value:.2%}"
+
+
+def _times(value: float | None, missing: str) -> str:
+    return missing if value is None else f"{value:.2f} times"
 
 
 def svg(report: QuantizationReport) -> str:

@@ -11,14 +11,14 @@ import numpy as np
 from workloads.errors import Diagnostic, UserError
 from workloads.quantize import report, samples, targets
 from workloads.quantize.config import QuantizeSettings
-from workloads.quantize.measure import measure
+from workloads.quantize.measure import judge_speed, measure
 from workloads.quantize.render import Renderer, fuse, layers, preprocess, published_files
 from workloads.quantize.report import QuantizationReport
 from workloads.quantize.samples import Samples, Sets
-from workloads.quantize.score import outputs, score, shortfalls
+from workloads.quantize.score import outputs, score, shortfalls, too_slow
 from workloads.quantize.search import SearchCandidate, search
 from workloads.quantize.source import SourceModel, source
-from workloads.quantize.targets import PrecisionChoice
+from workloads.quantize.targets import CPU, PrecisionChoice
 from workloads.serving.model import publish
 from workloads.tracking.provenance import code_digest
 
@@ -118,7 +118,10 @@ def _search(
         return share + (1 - share) * settings.margin
 
     gate = settings.gate.model_copy(
-        update={name: None if value is None else tighten(value) for name, value in settings.gate.model_dump().items()}
+        update={
+            name: None if value is None else tighten(value)
+            for name, value in settings.gate.model_dump(exclude={"speed"}).items()
+        }
     )
 
     def cost(layer: str) -> float:
@@ -147,8 +150,12 @@ def _evaluate(
         outputs(path, held_out, THREADS, fused=not choice.is_signed) for path in (original.path, model_path)
     )
     result = score(before, after, held_out.labels, settings.task)
-    before_figures, after_figures = measure([original.path, model_path], held_out, settings.repeats, THREADS)
-    missing = shortfalls(result, settings.gate)
+    again = partial(measure, [original.path, model_path], held_out, settings.repeats, THREADS)
+    before_figures, after_figures = figures = again()
+    # the figures of this computer say nothing about a GPU, and fp32 is the original itself
+    is_judged = choice.target == CPU and choice.precision != "fp32"
+    speed = judge_speed(figures, again, settings.gate.speed or 0.0) if is_judged else None
+    missing = [*shortfalls(result, settings.gate), *too_slow(speed, settings)]
     return QuantizationReport(
         original,
         choice,
@@ -160,6 +167,7 @@ def _evaluate(
         missing,
         before_figures,
         after_figures,
+        speed,
         machine(),
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.quantize.config import QuantizationGate
+from workloads.quantize.config import QuantizationGate, QuantizeSettings
 from workloads.quantize.samples import Samples
 from workloads.serving.runtimes.onnx import session
 
@@ -85,6 +85,14 @@ def shortfalls(result: Score, gate: QuantizationGate) -> list[str]:
         for name, (value, limit) in thresholds.items()
         if limit is not None and (value is None or not value >= limit)
     ]
+
+
+def too_slow(speed: float | None, settings: QuantizeSettings) -> list[str]:
+    """Return the limit of speed that *speed* misses, in words; an empty list if it passes, or is not judged."""
+    limit = settings.gate.speed
+    if speed is None or limit is None or speed >= limit or settings.publish_slower:
+        return []
+    return [f"speed {speed:.2f} times the original's, at least {limit:g} (--publish-slower REASON publishes it)"]
 
 
 def loosened_limits(gate: QuantizationGate) -> list[str]:

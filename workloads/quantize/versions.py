@@ -151,6 +151,8 @@ def _gate(gate: Any) -> str:
         for key, least in thresholds.items()
     )
     loosened = f"loosened: {', '.join(gate['loosened']) or 'nothing'}"
+    if reason := gate.get("publish_slower"):  # models of earlier versions have none
+        loosened += f"; slower because: {reason}"
     return f"{', '.join(shares)}, on {results['rows']} rows; {loosened}"
 
 

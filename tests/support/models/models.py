@@ -24,7 +24,7 @@ def make(directory: Path) -> None:
     for name, precision in ((FIRST, "fp32"), (SECOND, "int8")):
         _run(
             *("workloads.quantize", str(directory / "training"), "--data", "digits", "--target", "cpu"),
-            *("--out", str(directory / name), "--set", f"precision={precision}"),
+            *("--out", str(directory / name), "--set", f"precision={precision}", "--publish-slower", "a test"),
         )
     _turn_round(directory)
     rows = held_out(Digits())

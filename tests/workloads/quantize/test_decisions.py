@@ -7,8 +7,9 @@ import pytest
 
 from workloads.errors import UserError
 from workloads.quantize.__main__ import describe_speed
-from workloads.quantize.config import QuantizationGate
-from workloads.quantize.score import loosened_limits, score, shortfalls
+from workloads.quantize.config import QuantizationGate, QuantizeSettings
+from workloads.quantize.measure import Figures, judge_speed
+from workloads.quantize.score import loosened_limits, score, shortfalls, too_slow
 from workloads.quantize.search import search
 from workloads.quantize.targets import choose
 
@@ -89,6 +90,42 @@ def test_a_gate_that_was_loosened_is_known() -> None:
     assert loosened_limits(QuantizationGate()) == []
     assert loosened_limits(QuantizationGate(accuracy_kept=0.99, agreement=1.0)) == []
     assert loosened_limits(QuantizationGate(accuracy_kept=None, cosine=0.5)) == ["accuracy_kept", "cosine"]
+    assert loosened_limits(QuantizationGate(speed=None)) == loosened_limits(QuantizationGate(speed=0.5)) == ["speed"]
+    assert loosened_limits(QuantizationGate(speed=1.5)) == []
+
+
+def figures(rows_per_second: float) -> Figures:
+    return Figures(1, 1, {1: 1.0, 32: 32 / rows_per_second})
+
+
+@pytest.mark.parametrize(
+    ("measured", "speed"),
+    [
+        ((120,), 1.2),
+        ((95,), 0.95),
+        ((90, 120, 130), 1.2),
+        ((90, 130, 80), 0.9),
+        ((94, 93, 92), 0.93),
+    ],
+)
+def test_a_low_speed_is_measured_three_times_and_its_median_judges(measured: Sequence[int], speed: float) -> None:
+    original = figures(100)
+    first, *later = ([original, figures(each)] for each in measured)
+
+    assert judge_speed(first, lambda: later.pop(0), 0.95) == pytest.approx(speed)
+    assert later == []
+
+
+def test_a_model_that_is_slower_than_its_original_falls_short() -> None:
+    usual = QuantizeSettings()
+
+    assert too_slow(0.9, usual) == [
+        "speed 0.90 times the original's, at least 0.95 (--publish-slower REASON publishes it)"
+    ]
+    assert too_slow(0.95, usual) == too_slow(None, usual) == []
+    assert too_slow(0.9, QuantizeSettings(gate=QuantizationGate(speed=None))) == []
+    assert too_slow(0.9, QuantizeSettings(publish_slower="it fits the memory")) == []
+    assert too_slow(1.2, QuantizeSettings(gate=QuantizationGate(speed=1.5))) != []
 
 
 LAYERS = [f"layer-{number}" for number in range(9)]

@@ -17,8 +17,11 @@ from workloads.training.config import Digits
 from workloads.training.data import held_out
 
 
-def quantized(training: Path, out: Path, *changes: str, target: str = "cpu", data: str = "digits") -> int:
+def quantized(
+    training: Path, out: Path, *changes: str, target: str = "cpu", data: str = "digits", reason: str = ""
+) -> int:
     given = [argument for change in ("repeats=3", *changes) for argument in ("--set", change)]
+    given += ["--publish-slower", reason] if reason else []
     return main([str(training), "--data", data, "--target", target, "--out", str(out), *given])
 
 
@@ -64,6 +67,35 @@ def test_below_the_gate_nothing_is_published_and_the_report_says_why(
     assert "**Not published**: cosine" in text
     assert "| /first/Conv |" in text
     assert capsys.readouterr().err.startswith("not published: cosine 9")
+
+
+def test_a_slower_model_is_refused_or_published_with_a_reason(
+    training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: list
+) -> None:
+    out, fast = tmp_path / "digits", ("search=false",)
+    monkeypatch.setitem(seconds[1], 32, 0.025)  # faster one by one, and slower in batches
+    assert quantized(training, out, *fast) == 1
+    assert not out.exists()
+    assert "not published: speed 0.80 times the original's, at least 0.95 (--publish" in capsys.readouterr().err
+    assert "| speed | 0.80 times | 0.95 times |" in (tmp_path / "digits.report" / "report.md").read_text()
+
+    assert quantized(training, out, *fast, reason="it fits the memory") == 0
+    assert "rows per second 1.25 times slower" in capsys.readouterr().out
+    gate = model.read(out).lineage["gate"]
+    assert (gate["loosened"], gate["publish_slower"]) == (["speed"], "it fits the memory")
+    assert gate["found"]["speed"] == pytest.approx(0.8)
+    text = (tmp_path / "digits.report" / "report.md").read_text()
+    assert "loosened by hand: speed." in text and "may be published: it fits the memory." in text
+
+
+@pytest.mark.parametrize(("target", "precision"), [("t4", "int8"), ("cpu", "fp32")])
+def test_speed_is_judged_for_8_bits_on_this_processor_alone(
+    training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: list, target: str, precision: str
+) -> None:
+    monkeypatch.setitem(seconds[1], 32, 0.025)
+    assert quantized(training, tmp_path / "out", f"precision={precision}", "search=false", target=target) == 0
+    assert report(tmp_path / "out")["gate"]["found"]["speed"] is None
+    assert "| speed | not judged |" in (tmp_path / "out.report" / "report.md").read_text()
 
 
 def test_what_was_published_stays_where_the_next_is_refused(training: Path, tmp_path: Path) -> None:
