@@ -22,6 +22,7 @@ FILES = {
     "workloads/federation/shared_folders.py": "a reader of its own: regular files below a descriptor, and no links",
     "workloads/gpus.py": "the file of assigned GPUs, which root writes",
     "workloads/http_client.py": "no file: a request",
+    "workloads/quantize/inside_tensorrt.py": "the timing cache that the operator names, read beside TensorRT alone",
     "workloads/quantize/language_model/checkpoint.py": "a file that it has written itself",
     "workloads/quantize/run.py": "a file of the kernel",
     "workloads/serving/adapters.py": "the adapters of the server, which root writes",

@@ -20,6 +20,9 @@ class ILogger:
     def __init__(self) -> None:
         pass
 
+    def log(self, severity: int, text: str) -> None:
+        pass
+
 
 class Logger(ILogger):
     def __init__(self, severity: int) -> None:
@@ -35,9 +38,41 @@ class Profile:
         assert prod(smallest) <= prod(best) <= prod(largest), name
 
 
+class TimingCache:
+    """The settings of each build that had it, a line each."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
 class BuilderConfig:
+    builder_optimization_level = 3
+
+    def __init__(self, log: ILogger) -> None:
+        self._log = log
+        self._cache = TimingCache(b"")
+        self._workspace = 0
+
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         assert size > 0
+        self._workspace = size
+
+    def create_timing_cache(self, content: bytes) -> TimingCache:
+        if content and not content.startswith((b"level ", b"other GPU ")):
+            self._log.log(ILogger.WARNING, "Failed to deserialize timing cache. Returning an empty timing cache.")
+            content = b""
+        return TimingCache(content)
+
+    def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
+        self._cache = cache
+        return ignore_mismatch or not cache.content.startswith(b"other GPU ")
+
+    def get_timing_cache(self) -> TimingCache:
+        line = f"level {self.builder_optimization_level}, workspace {self._workspace}\n".encode()
+        return TimingCache(self._cache.content + line)
 
     def add_optimization_profile(self, profile: Profile) -> None:
         pass
@@ -63,13 +98,13 @@ class OnnxParser:
 
 class Builder:
     def __init__(self, log: ILogger) -> None:
-        pass
+        self._log = log
 
     def create_network(self, flags: int) -> Network:
         return Network()
 
     def create_builder_config(self) -> BuilderConfig:
-        return BuilderConfig()
+        return BuilderConfig(self._log)
 
     def create_optimization_profile(self) -> Profile:
         return Profile()

@@ -39,7 +39,8 @@ def _compile(path: str, shapes: dict[str, Any], architecture: str) -> int | str:
     with tempfile.TemporaryDirectory() as directory:
         engine = Path(directory) / "engine"
         order = {"library": tensorrt.__name__, "model": path, "out": str(engine), "architecture": architecture}
-        made = inside_tensorrt.build({**order, "workspace_bytes": 1 << 28, "shapes": shapes})
+        builder = {"workspace_bytes": 1 << 28, "builder_level": 3, "timing_cache": ""}
+        made = inside_tensorrt.build({**order, **builder, "shapes": shapes})
         return "; ".join(made["errors"]) if "errors" in made else engine.stat().st_size
 
 
