@@ -209,7 +209,11 @@ def _array_from_bytes(tensor: InputTensor, content: memoryview) -> np.ndarray:
         raise MalformedRequest(f"{where}: got {len(content)} bytes; {tensor.datatype} of {tensor.shape} has {expected}")
     if tensor.datatype == "BOOL" and np.frombuffer(content, np.uint8).max(initial=0) > 1:
         raise MalformedRequest(f"{where}: a BOOL is a byte of 0 or 1")
-    return np.frombuffer(content, dtype).reshape(tensor.shape)
+    array = np.frombuffer(content, dtype)
+    # NumPy's extremes are NaN if any value is, and take no memory for each value
+    if dtype.kind == "f" and array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise MalformedRequest(f"{where}: a number is infinite, or none")
+    return array.reshape(tensor.shape)
 
 
 def _texts(where: str, content: memoryview, limit: int) -> list[str]:

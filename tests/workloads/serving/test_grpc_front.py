@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.model_servers import HELD, ONE, Held, Here, Writer, ask, eventually, here
+from tests.support.model_servers import FAILS, HELD, ONE, Held, Here, Writer, ask, eventually, here
 from tests.support.training_runs import ROOT
 from tests.workloads.serving.test_settings import certificate
 from workloads.errors import UserError
@@ -127,7 +127,7 @@ def test_values_in_their_fields_are_those_in_bytes(free: Here) -> None:
 
 
 ROW: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
-BYTES, INFINITE = (np.full((1, 2), value, np.float32).tobytes() for value in (0, np.inf))
+BYTES, FAILING, INFINITE = (np.full((1, 2), value, np.float32).tobytes() for value in (0, FAILS, np.inf))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,12 @@ BYTES, INFINITE = (np.full((1, 2), value, np.float32).tobytes() for value in (0,
             {"inputs": [ROW], "raw_input_contents": [BYTES], "outputs": [{"name": "z"}]},
             "INVALID_ARGUMENT", "held gives y",
         ),
-        ({"inputs": [ROW], "raw_input_contents": [INFINITE]}, "INTERNAL", "failed with RuntimeError; see its log"),
+        ({"inputs": [ROW], "raw_input_contents": [INFINITE]}, "INVALID_ARGUMENT", "a number is infinite, or none"),
+        (
+            {"inputs": [{**ROW, "contents": {"fp32_contents": [0.0, float("nan")]}}]},
+            "INVALID_ARGUMENT", "a number is infinite, or none",
+        ),
+        ({"inputs": [ROW], "raw_input_contents": [FAILING]}, "INTERNAL", "failed with RuntimeError; see its log"),
         (
             {"inputs": [ROW], "raw_input_contents": [BYTES], "outputs": [
                 {"name": "y", "parameters": {"classification": {"int64_param": 1}}}]},

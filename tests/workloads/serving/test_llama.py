@@ -1,13 +1,18 @@
 """The reading of llama.cpp's events, with recorded ones."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import xllamacpp
 
 from tests.support.model_servers import Writer, ask, here
+from workloads.errors import UserError
+from workloads.serving.runtimes import llama
 from workloads.serving.runtimes.llama import LlamaRuntime
 from workloads.serving.runtimes.runtime import Piece, TextEnd, UnreadableOutput
+from workloads.serving.settings import ServingSettings
 
 MESSAGE = "The model produced output that does not match the expected peg-native format"
 UNREADABLE = {"error": {"code": 500, "message": MESSAGE, "type": "server_error"}}
@@ -72,3 +77,41 @@ def test_no_client_repeats_a_request_whose_output_cannot_be_read(stream: bool) -
                      '"messages": [{"role": "user", "content": "a"}]}'.encode())  # fmt: skip
     assert (answer.status, answer.json["error"]["code"]) == (400, "unreadable_output")
     assert answer.json["error"]["message"] == "the output has no form; send another seed, or other messages"
+
+
+KINDS = xllamacpp.ggml_backend_dev_type
+PROCESSOR = {"type": KINDS.GGML_BACKEND_DEVICE_TYPE_CPU, "description": "A processor"}
+GPU = {"type": KINDS.GGML_BACKEND_DEVICE_TYPE_GPU, "description": "A GPU"}
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Return the devices of this computer, as llama.cpp lists them: a processor, and those that a test adds."""
+    found = [PROCESSOR]
+    monkeypatch.setattr(xllamacpp, "get_device_info", lambda: found)
+    return found
+
+
+def test_layers_for_gpus_reach_llama_cpp(devices: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+
+    class Server:
+        def __init__(self, params: xllamacpp.CommonParams) -> None:
+            given.append(params.n_gpu_layers)
+
+        def handle_completions(self, request: Mapping[str, Any]) -> None:
+            pass
+
+    monkeypatch.setattr(xllamacpp, "Server", Server)
+    monkeypatch.setattr(llama.gguf_header, "check", lambda path: None)
+    devices.append(GPU)
+    for layers in (0, 7, 999):
+        llama.start_server(Path("model.gguf"), ServingSettings(gpu_layers=layers))
+    assert given == [0, 7, 999]
+    assert llama.gpus() == ["A GPU"]
+
+
+def test_layers_for_gpus_without_a_gpu_are_refused(devices: list[dict[str, Any]]) -> None:
+    with pytest.raises(UserError, match=r"^gpu_layers: got 7; llama\.cpp of xllamacpp .* finds no GPU") as refused:
+        llama.start_server(Path("model.gguf"), ServingSettings(gpu_layers=7))
+    assert "Set gpu_layers to 0" in str(refused.value)

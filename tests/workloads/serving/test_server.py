@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.model_servers import HELD, INFER, ONE, Held, Here, ask, eventually, here, request, served
+from tests.support.model_servers import FAILS, HELD, INFER, ONE, Held, Here, ask, eventually, here, request, served
 from tests.support.training_runs import ROOT, environment
 from workloads.serving.settings import ServingSettings
 from workloads.serving.watch_config import AccuracyReading, AccuracyRecord, with_reading
@@ -167,7 +167,7 @@ def test_a_model_that_fails_is_500_without_what_it_was_given(capfd: pytest.Captu
                                    "parameters": {"binary_data_size": 8}}]}).encode()  # fmt: skip
     with here(runtime) as server:
         size = {"Inference-Header-Content-Length": str(len(head))}
-        failed = ask(server.address, HELD, head + np.array([np.inf, 7], np.float32).tobytes(), size)
+        failed = ask(server.address, HELD, head + np.array([FAILS, 7], np.float32).tobytes(), size)
         assert ask(server.address, HELD, ONE).status == 200, "the next one is answered"
     assert failed.status == 500
     assert failed.json == {"error": "the server failed with RuntimeError; see its log"}

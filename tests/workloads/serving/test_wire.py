@@ -119,6 +119,19 @@ def test_bytes_that_do_not_fit_are_reported(size: int, tail: bytes, json_bytes: 
     assert expected in str(malformed.value)
 
 
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 3])
+def test_numbers_as_bytes_are_finite(datatype: str, value: float, place: int) -> None:
+    array = np.zeros((2, 2), wire.DTYPES[datatype])
+    array.flat[place] = value
+    parameters = {"binary_data_size": array.nbytes}
+    head = body(tensor(datatype=datatype, shape=[2, 2], data=None, parameters=parameters))
+    of = model(Tensor(name="x", datatype=datatype, shape=(-1, 2)))  # type: ignore[arg-type]
+    with pytest.raises(wire.MalformedRequest, match=r"^inputs\.x: a number is infinite, or none$"):
+        wire.read(head + array.tobytes(), len(head), of, 4)
+
+
 def test_a_deadline_has_an_end() -> None:
     assert wire.read(body(tensor(), parameters={"timeout": 10**400}), None, model(), 4).timeout_seconds == 1e9
 
