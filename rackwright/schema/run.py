@@ -41,6 +41,11 @@ def _absolute(path: str) -> str:
 
 
 Path = Annotated[str, AfterValidator(_absolute)]
+SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "root", "run", "sbin", "sys",
+          "tmp", "usr", "var")  # fmt: skip
+"""Directories of the system below the root, of which pods are shown nothing by the declaration of a run."""
+FILES = (".json", ".jsonl", ".npz", ".parquet", ".txt")
+"""Ends of the names of files with data."""
 VOLATILE = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/run", "/var/tmp")
 """Directories whose files do not outlive a restart, or which all accounts share."""
 
@@ -318,6 +323,8 @@ def _config_problems(name: str, run: Run, workers: int) -> Iterator[Problem]:
 
         for each in refusals.of(config, promise):
             yield Problem(f"got privacy with {each.setting}", each.reason, each.help, ("privacy",))
+    if run.on == "kubernetes":
+        yield from _path_problems(run, config.paths)
     if run.data is not None and not hasattr(config.data, "path"):
         expected = f"recipe {run.recipe} brings its own data"
         yield Problem(f"got {run.data!r}", expected, "Remove data, or choose another recipe", ("data",))
@@ -331,6 +338,23 @@ def _config_problems(name: str, run: Run, workers: int) -> Iterator[Problem]:
         expected, help = f"{world} processes are all there are", "Lower it"
         place = ("elastic", "min_processes")
         yield Problem(f"got {run.elastic.min_processes}", expected, help, place)
+
+
+def _path_problems(run: Run, paths: Mapping[tuple[str | int, ...], str]) -> Iterator[Problem]:
+    """Yield the problems of what a run in pods reads: directories of its hosts, which pods get at the same paths."""
+    for keys, path in paths.items():
+        place: Keys = ("data",) if keys == ("data", "path") and run.data is not None else ("set", *keys)
+        help = "Name a directory with the data on each host, below a tier"
+        try:
+            _absolute(path)
+        except Problem as problem:
+            yield problem.below(*place)
+            continue
+        if path.split("/")[1] in SYSTEM:
+            expected = f"a directory of data, and none below {', '.join(f'/{each}' for each in SYSTEM)}"
+            yield Problem(f"got {path!r}", expected, help, place)
+        elif path.endswith(FILES):
+            yield Problem(f"got the file {path!r}", "pods get directories of their hosts", "Name its directory", place)
 
 
 def address(host: Host) -> str | None:

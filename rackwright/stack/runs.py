@@ -46,7 +46,7 @@ def _in_pods(stack: Stack, name: str, run: Run) -> Iterator[DeclaredResource]:
         variables=run.variables,
         mount=hosts[members[0]].tiers[run.checkpoints.tier].mount,
         data=run.data,
-        reads=run.config(name, run.workers(hosts)).paths,
+        reads=tuple(sorted({*run.config(name, run.workers(hosts)).paths.values()})),
         go_on=run.go_on,
         restart=run.restart == "on-failure",
         grace_seconds=run.grace_seconds,

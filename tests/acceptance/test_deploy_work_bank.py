@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -19,6 +19,7 @@ from tests.support.small_chat import NEW, OLD, SERVING, answers, learn, tuning
 
 LETTERS, CREDIT, DESK, SCREENING = "letters", "credit", "desk", "screening"
 PLANE, TRAINER, CLIENT, TRACKING = "cp-01", "gpu-04", "gpu-03", "store-01"
+POD_HOSTS = ("gpu-01", "gpu-02")
 OUT = f"/srv/hot/runs/{LETTERS}"
 BALANCER, MLFLOW = "http://10.62.0.32:8088/v1", "https://10.62.0.31:5000"
 LENT = {"path": "/opt/workloads"}
@@ -50,7 +51,8 @@ def _on_processors(fleet: Any, base: Path, conversations: Path) -> None:
     """Make the sizes of runs and servers those of a twin; llama.cpp serves in the place of vLLM, which needs GPUs."""
     for run in fleet["runs"].values():
         run |= {"processes": 1, "environment": {**LENT}, "set": tuning(base, conversations)}
-    fleet["runs"][CREDIT] |= {"hosts": ["gpu-01", "gpu-02"]}
+    in_pods = tuning(PurePosixPath("/srv/warm/models/base"), PurePosixPath("/srv/warm/data/credit"))
+    fleet["runs"][CREDIT] |= {"hosts": [*POD_HOSTS], "set": in_pods}
     fleet["runs"][CREDIT]["pods"] |= {"cpus": 1, "memory": "2GiB", "gpus": 1}
     desk, screening = fleet["servers"][DESK], fleet["servers"][SCREENING]
     del desk["vllm"]
@@ -114,11 +116,15 @@ def work(lab: Deployment) -> str:
     lab.workload("tests.support.models.chat", "make", "models/made")
     make_models(lab.log, models)
     shutil.copytree(models / FIRST, models / SCREENING)
+    base, letters = models / "made/base", models / "letters/old.jsonl"
+    letters.parent.mkdir()
+    shutil.copy(models / "made/old.jsonl", letters)
     # at the same paths as here, where the model is exported and learns more
-    base, letters = (models / "made" / name for name in ("base", "old.jsonl"))
-    for host in ("gpu-01", "gpu-02", TRAINER):
-        for path in (base, letters):
-            lab.send(host, path, str(path))
+    for path in (base, letters):
+        lab.send(TRAINER, path, str(path))
+    for host in POD_HOSTS:
+        lab.send(host, base, "/srv/warm/models/base")
+        lab.send(host, letters.parent, "/srv/warm/data/credit")
     lab.edit_models(lambda fleet: _on_processors(fleet, base, letters))
     stopped = lab.train(LETTERS, TRAINER, OUT, {})
     versions = _registered(lab)

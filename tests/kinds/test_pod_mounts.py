@@ -4,6 +4,7 @@ The command of the unit runs in a mount namespace of its own, as systemd runs it
 """
 
 import os
+import re
 import shlex
 import subprocess
 
@@ -11,7 +12,7 @@ import pytest
 
 from rackwright.kinds.pods import mounts
 from rackwright.kinds.shared.service_account import UNITS
-from tests.support.pod_workloads import SERVING, TRAINING
+from tests.support.pod_workloads import RUN, SERVING, TRAINING
 from tests.support.recorded_hosts import STACK
 
 SET_UP = """set -eu
@@ -57,8 +58,8 @@ def command(key: str) -> str:
     return shlex.join(changed.get(each, each) for each in unit[key].removeprefix("-").split())
 
 
-def started(before: str = "", after: str = "") -> "subprocess.CompletedProcess[str]":
-    script = SET_UP.format(before=before, start=command("ExecStart"), after=after, target=TARGET)
+def started(before: str = "", after: str = "", more: str = "") -> "subprocess.CompletedProcess[str]":
+    script = SET_UP.format(before=before, start=command("ExecStart") + more, after=after, target=TARGET)
     argv = ["unshare", "--mount", "sh", "-c", script]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
@@ -107,6 +108,26 @@ def test_a_path_that_was_replaced_before_the_host_starts_is_refused(before: str,
     done = started(before)
     assert done.returncode == 1 and reason in done.stderr, done.stderr
     assert done.stdout == "no directory\n"
+
+
+@as_root
+def test_what_a_run_reads_is_whole_or_not_shown() -> None:
+    """A mount below the directory is not part of what pods get: they would see what lies under it."""
+    reads = TRAINING.model_copy(update={"run": RUN.model_copy(update={"reads": ("/srv/data",)})})
+    [last, *_] = [
+        str(file.content)
+        for file in mounts.files(reads, "id", STACK.repository)
+        if "reads" in file.path and file.path.startswith(UNITS)
+    ]
+    assert re.search("^ExecStart=.* /srv/data .* whole$", last, re.MULTILINE)
+    below = f"mkdir {SOURCE}/deep; mount -t tmpfs tmpfs {SOURCE}/deep"
+    done = started(below, more=" whole")
+    assert done.returncode == 1 and f"{SOURCE}/deep is a mount below it" in done.stderr
+    assert done.stdout == "no directory\n"
+    assert started(below).returncode == 0
+    itself = f"mount -t tmpfs tmpfs {SOURCE}; touch {SOURCE}/mounted"
+    done = started(itself, more=" whole")
+    assert done.returncode == 0 and done.stdout.split()[0] == "mounted"
 
 
 @as_root

@@ -313,6 +313,12 @@ ROWS: dict[str, dict[str, Row]] = {
         "refused": Row(record_refusal, unreadable("servers")),
     },
     "door": {"outcome": Row(stop_sshd, unreadable("units"))},
+    "mounts": {
+        "undeclared": Row(
+            lambda raw, key: raw["mounts"].append({**raw["mounts"][0], "target": f"{key}/reads-00000000"}),
+            unreadable("mounts"),
+        ),
+    },
     "mount": {
         "present": Row(lambda raw, key: without(raw["mounts"], target=key), unreadable("mounts")),
         "source": setting(mount, "device", lambda device: "sdz"),

@@ -1,6 +1,6 @@
 """A small language model of a deployment: how it is tuned, and how OpenAI's client asks its server."""
 
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from tests.support.deployments import Deployment
@@ -23,7 +23,7 @@ for question in sys.argv[2:]:
 """
 
 
-def tuning(base: Path, conversations: Path) -> dict[str, Any]:
+def tuning(base: PurePath, conversations: PurePath) -> dict[str, Any]:
     """Return the `set` of a run that tunes *base* on *conversations*."""
     data = {
         "kind": "conversations", "path": str(conversations), "tokenizer": str(base), "sequence_length": 64,

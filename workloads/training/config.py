@@ -1,6 +1,5 @@
 """The complete configuration of a training run, readable without PyTorch."""
 
-import posixpath
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
@@ -348,16 +347,16 @@ class TrainingConfig(ConfigSchema):
     """Promise of differential privacy for the rows of *data*; None trains without one."""
 
     @property
-    def paths(self) -> tuple[str, ...]:
-        """Absolute paths of the files and directories that the run reads, each once, in the order of the alphabet."""
-        sets = (self.data, *(self.fine_tuning.old if self.fine_tuning else ()))
-        named = [getattr(self.model, "path", None), self.fine_tuning.parent if self.fine_tuning else None]
-        for data in sets:
-            path = getattr(data, "path", None)
-            named += [path, getattr(data, "tokenizer", None)]
-            if path and getattr(data, "masked_by", None):
-                named.append(posixpath.dirname(path))  # the report of the policy is beside a file
-        return tuple(sorted({posixpath.normpath(path) for path in named if path and path.startswith("/")}))
+    def paths(self) -> dict[tuple[str | int, ...], str]:
+        """Paths of the files and directories that the run reads, by their keys, such as ``("data", "path")``."""
+        found: dict[tuple[str | int, ...], str | None] = {("model", "path"): getattr(self.model, "path", None)}
+        sets: dict[tuple[str | int, ...], Data] = {("data",): self.data}
+        if self.fine_tuning:
+            found["fine_tuning", "parent"] = self.fine_tuning.parent
+            sets |= {("fine_tuning", "old", number): data for number, data in enumerate(self.fine_tuning.old)}
+        for keys, data in sets.items():
+            found |= {(*keys, name): getattr(data, name, None) for name in ("path", "tokenizer")}
+        return {keys: path for keys, path in found.items() if path is not None}
 
     @property
     def old_examples_per_step(self) -> int:

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackwright.kinds.cluster.quantity import GPUS, RESOURCES, Object
+from rackwright.kinds.shared.pod_volumes import CLAIM_PATTERN, OUTPUT_PATTERN
 from rackwright.schema.cluster import CONTROLLERS
 from rackwright.schema.cluster_store import OBJECT_BYTES
 
 TEAM_LABEL = "rackwright.local/team"
 """Label of the namespace of a team, which keeps it when the team is no longer declared."""
 KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-CLAIM_PATTERN = r"^(run|server)-.+-(system|environment|files|data|out)-[0-9a-f]{8}$"
-"""Pattern of the names of rackwright's claims. Their volumes belong to claims of these names and to no others."""
-OUTPUT_PATTERN = r"-out-[0-9a-f]{8}$"
-"""Pattern of the names of claims that pods of a run write to."""
 ACCOUNT = 70000
 """User and group of the pods that rackwright makes; see kinds/pods/image.py."""
 STOP_SECONDS = 3600

@@ -1,10 +1,11 @@
 """Show a directory of the host to pods, to be read only. Runs on hosts: when they start, before kubelet, and in `up`.
 
-    python3 mount_read_only.py DIRECTORY MOUNT
+    python3 mount_read_only.py DIRECTORY MOUNT [whole]
 
 No link on the path of DIRECTORY is followed: an account that owns a directory above can put one there at any time, and
 mount(8) follows it. The directory that was opened is mounted, so that MOUNT never shows another one, and it is
-read-only from the beginning. Exit status: 0 it is mounted, 1 it is not, and nothing is mounted there.
+read-only from the beginning. Mounts below it are not shown; with `whole` they are an error. Exit status: 0 it is
+mounted, 1 it is not, and nothing is mounted there.
 """
 
 from __future__ import annotations
@@ -35,8 +36,15 @@ def open_without_links(path: str) -> int:
         if stat.S_ISLNK(os.fstat(place).st_mode):
             raise OSError(f"{path} leads through the link {part}: another account may have made it")
     if not stat.S_ISDIR(os.fstat(place).st_mode):
-        raise OSError(f"{path} is no directory")
+        raise OSError(f"{path} is no directory: name the one with it")
     return place
+
+
+def mounts_below(path: str) -> list[str]:
+    """Return the mount points below the directory *path*, which leads through no link."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        points = [line.split()[4] for line in file]
+    return [each for each in points if each.startswith(path.rstrip("/") + "/")]
 
 
 def mount(place: int, target: str) -> None:
@@ -61,10 +69,13 @@ def _call(number: int, *arguments: object) -> int:
     return found
 
 
-def main(path: str, target: str) -> None:
+def main(path: str, target: str, whole: str = "") -> None:
     """Mount *path* at *target*."""
     try:
-        mount(open_without_links(path), target)
+        place = open_without_links(path)
+        if whole and (below := mounts_below(path)):
+            raise OSError(f"{below[0]} is a mount below it: name that directory")
+        mount(place, target)
     except OSError as error:
         sys.exit(f"{path} is not shown to pods: {error}")
 

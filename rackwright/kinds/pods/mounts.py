@@ -5,7 +5,8 @@ binds the path of a volume once more, and gives that mount the options of the vo
 """
 
 import posixpath
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Mount
 from rackwright.kinds.pods.spec import MOUNTS, WorkloadPart
+from rackwright.kinds.shared.pod_volumes import OUT, READS
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.schema.tier import unit_of
 
@@ -24,6 +26,8 @@ PROGRAM = Path(__file__).with_name("mount_read_only.py")
 _REMEDY = (
     "find out who changed the mount: a pod may have written to the host through it; `rackwright up` mounts it again"
 )
+_UNDECLARED = "`rackwright up` unmounts it: pods of an earlier declaration read it"
+_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+")
 _MOUNT = """set -eu
 systemctl daemon-reload
 while [ $# -gt 0 ]; do
@@ -54,10 +58,21 @@ systemctl daemon-reload
 
 @dataclass(frozen=True, slots=True)
 class ReadOnlyMount:
-    """A path of the host, and where pods find it."""
+    """A path of the host, and where pods find it.
+
+    Raises:
+        ValueError: A path has other characters than letters, digits and . _ - /, and may be no word of a unit.
+    """
 
     source: str
     target: str
+    whole: bool = False
+    """Whether a mount below the path is an error, since pods would see what lies under it."""
+
+    def __post_init__(self) -> None:
+        for path in (self.source, self.target):
+            if not _PATH.fullmatch(path):
+                raise ValueError(f"{path!r} is no path for a unit")
 
     @property
     def unit(self) -> str:
@@ -67,7 +82,9 @@ class ReadOnlyMount:
 def mounts(workload: WorkloadPart) -> tuple[ReadOnlyMount, ...]:
     """Return the mounts of a run or server: one for each path that pods only read."""
     return tuple(
-        ReadOnlyMount(path, mount_path(workload, name)) for name, path in workload.paths.items() if name != "out"
+        ReadOnlyMount(path, mount_path(workload, name), whole=name.startswith(READS))
+        for name, path in workload.paths.items()
+        if name != OUT
     )
 
 
@@ -87,6 +104,7 @@ def files(workload: WorkloadPart, id: str, repository: Repository) -> Iterator[S
             name=workload.name,
             path=each.source,
             mount=each.target,
+            whole=each.whole,
             program=program,
         )
         yield ServiceFile(f"{UNITS}/{each.unit}", text, 0o644)
@@ -97,6 +115,19 @@ def claims(workload: WorkloadPart) -> Iterator[Claim]:
     for each in mounts(workload):
         yield Claim(f"unit:{each.unit}", {"state": "enabled"})
         yield Claim(f"mount:{each.target}", {"path": each.source, "access": OPTIONS}, remedy=_REMEDY)
+    yield Claim(f"mounts:{MOUNTS}/{workload.owner}", {"undeclared": ()}, remedy=_UNDECLARED)
+
+
+def names_in(claims: Iterable[Claim]) -> frozenset[str]:
+    """Return the mounts that *claims* are about."""
+    things = (claim.thing for claim in claims)
+    return frozenset(each.removeprefix("mount:") for each in things if each.startswith(f"mount:{MOUNTS}/"))
+
+
+def undeclared(facts: Facts, directory: str, declared: Container[str]) -> tuple[str, ...]:
+    """Return the mounts below *directory* that are not *declared*."""
+    targets = {each.target for each in facts.mounts if each.target.startswith(f"{directory}/")}
+    return tuple(sorted(target for target in targets if target not in declared))
 
 
 def observe(facts: Facts, target: str, name: str, source: object) -> Value:
@@ -120,8 +151,14 @@ def _sources(mount: Mount, facts: Facts) -> Iterator[str]:
             yield posixpath.normpath(posixpath.join(other.target, path))
 
 
-def steps(workload: WorkloadPart, differences: set[str]) -> Iterator[Step]:
-    """Yield the step that mounts the paths whose unit or mount is among the things with *differences*."""
+def steps(workload: WorkloadPart, differences: set[str], facts: Facts) -> Iterator[Step]:
+    """Yield the steps that end undeclared mounts, and make those whose unit or mount is among the *differences*."""
+    directory = f"{MOUNTS}/{workload.owner}"
+    if f"mounts:{directory}" in differences:
+        ended = undeclared(facts, directory, {each.target for each in mounts(workload)})
+        arguments = (text for target in ended for text in (unit_of(target, "service"), target))
+        argv = ("sh", "-c", _UNMOUNT, "sh", *arguments)
+        yield Command(f"unmount {len(ended)} paths that {workload.name} does not declare", argv)
     program = f"file:{workload.lib}/{PROGRAM.name}"
     several = [
         each

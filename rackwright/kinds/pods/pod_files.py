@@ -1,7 +1,8 @@
 """The kind of what a run or server in pods needs on a host: its release, its model, and the image of all pods."""
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from rackwright.core.contract import (
@@ -94,7 +95,7 @@ class PodFilesKind:
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(_observe_property, claims, facts)
+        return observation.observe(partial(_observe_property, mounts.names_in(claims)), claims, facts)
 
     def report(self, spec: PodFilesSpec, facts: Facts) -> dict[str, Any]:
         from rackwright.kinds.pods.report import of_host
@@ -160,12 +161,14 @@ def _key_claims(spec: PodFilesSpec) -> Iterator[Claim]:
         yield Claim(f"directory:{spec.workload.keys}", {"mode": "0750", "owner": f"root:{image.ACCOUNT}"})
 
 
-def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def _observe_property(declared: Container[str], facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "image":
             return any(key in each.digests for each in facts.images("containerd"))
         case "model":
             return observe_model(facts, key, name)
+        case "mounts":
+            return mounts.undeclared(facts, key, declared)
         case "mount" if name != "present":
             return mounts.observe(facts, key, name, claim.want.get("path"))
         case _:
@@ -202,7 +205,7 @@ def _steps(
         yield Put(f"write {_IMAGE}", _IMAGE, base64.b64encode(archive).decode(), base64=True)
         argv = ("ctr", "--namespace", "k8s.io", "images", "import", _IMAGE)
         yield Command(f"import the image {image.name()}", argv)
-    yield from mounts.steps(workload, different)
+    yield from mounts.steps(workload, different, facts)
     if workload.server:
         yield from _model(spec, workload.server, different, repository)
     kept = directory(workload, repository).rpartition("/")[2]

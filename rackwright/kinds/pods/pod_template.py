@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,8 @@ from rackwright.kinds.cluster.quantity import GPU, Object, quantity
 from rackwright.kinds.pods import image
 from rackwright.kinds.pods.mounts import mount_path
 from rackwright.kinds.pods.release import ARCHIVE
-from rackwright.kinds.pods.spec import READS, WorkloadPart, directory_of
+from rackwright.kinds.pods.spec import WorkloadPart
+from rackwright.kinds.shared.pod_volumes import OUT, claim_name
 from rackwright.schema.cluster import HOSTNAME_LABEL
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rackwright"}
@@ -89,20 +89,13 @@ def container(workload: WorkloadPart, name: str, release: str) -> Object:
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            *_mounts(workload),
+            *(
+                {"name": each, "mountPath": path, **({"readOnly": True} if read_only else {})}
+                for each, _, path, read_only in host_paths(workload)
+            ),
             *({"name": name, "mountPath": f"/dev/{name}"} for name in _memory(workload)),
         ],
     }
-
-
-def _mounts(workload: WorkloadPart) -> Iterator[Object]:
-    """Yield where a container has the paths of its host; of a directory with what a run reads, that alone."""
-    for name, _, path, read_only in host_paths(workload):
-        common = {"name": name, **({"readOnly": True} if read_only else {})}
-        read = [each for each in workload.reads if name.startswith(READS) and directory_of(each) == path]
-        for each in read or [path]:
-            part = {"subPath": posixpath.basename(each)} if each != path else {}
-            yield {**common, "mountPath": each, **part}
 
 
 def _memory(workload: WorkloadPart) -> tuple[str, ...]:
@@ -120,12 +113,12 @@ def host_paths(workload: WorkloadPart) -> Iterator[tuple[str, str, str, bool]]:
         # another path or other hosts are another volume, because Kubernetes changes neither
         text = json.dumps([path, sorted(workload.hosts), volume_path(workload, name, path)])
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        yield name, f"{workload.owner}-{name}-{digest}", path, name != "out"
+        yield name, claim_name(workload.owner, name, digest), path, name != OUT
 
 
 def volume_path(workload: WorkloadPart, name: str, path: str) -> str:
     """Return the path of the volume *name* on hosts: a read-only mount of *path*, or *path* that pods write to."""
-    return path if name == "out" else mount_path(workload, name)
+    return path if name == OUT else mount_path(workload, name)
 
 
 def in_namespace(namespace: str, version: str, kind: str, name: str, **content: Any) -> Object:

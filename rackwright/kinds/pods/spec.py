@@ -1,11 +1,12 @@
 """A run or server in pods: what it needs on each of its hosts, and the objects of its cluster."""
 
-import posixpath
+import hashlib
 from typing import Any, Literal
 
 from pydantic import Field
 
 from rackwright.core.contract import Resource, SpecPart
+from rackwright.kinds.shared.pod_volumes import READS
 from rackwright.schema.run import RENDEZVOUS_PORT
 
 LIB = "/var/lib/rackwright/pods"
@@ -15,16 +16,6 @@ RUNS, SERVERS = "/etc/rackwright/runs", "/etc/rackwright/servers"
 LAUNCHER, WORKER = "launcher", "worker"
 PORT, GRPC_PORT = 8080, 8001
 """Ports on which a server listens in its pods, for HTTP and for gRPC."""
-
-
-READS = "reads-"
-"""Begin of the names of volumes with what a run reads."""
-
-
-def directory_of(path: str) -> str:
-    """Return the directory whose volume has *path*, since a volume is no file; one right below `/` is its own."""
-    parent = posixpath.dirname(path)
-    return path if parent == "/" else parent
 
 
 class RunPart(SpecPart):
@@ -43,7 +34,7 @@ class RunPart(SpecPart):
     data: str | None = None
     """The file or directory with its data, the same path on all hosts."""
     reads: tuple[str, ...] = ()
-    """Paths of the files and directories that it reads, the same on all hosts; *data* is one of them."""
+    """Directories that it reads, the same on all hosts; *data* is one of them."""
     go_on: bool = False
     """Whether a finished run continues with another configuration."""
     restart: bool
@@ -164,16 +155,16 @@ class WorkloadPart(SpecPart):
     def paths(self) -> dict[str, str]:
         """The paths of hosts in pods, by the names of their volumes; pods write to `out` alone."""
         paths = {"system": "/usr", "environment": self.environment, "files": self.lib}
-        directories = sorted({directory_of(path) for path in self.reads})
-        paths |= {f"{READS}{number}": directory for number, directory in enumerate(directories)}
+        # by the digest of its path, so that no volume shows another directory than before
+        paths |= {f"{READS}-{hashlib.sha256(path.encode()).hexdigest()[:8]}": path for path in self.reads}
         if self.out:
             paths["out"] = self.out
         return paths
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The paths that a run reads, but for those in its environment, in the system, and in its own directory."""
-        there = ("/usr", self.environment, *([self.out] if self.out else ()))
+        """The directories that a run reads, but for those in its environment and in its own directory."""
+        there = (self.environment, *([self.out] if self.out else ()))
         declared = self.run.reads if self.run else ()
         return tuple(path for path in declared if not any(f"{path}/".startswith(f"{each}/") for each in there))
 
