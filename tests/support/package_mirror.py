@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from hashlib import sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,9 +63,9 @@ def _build(name: str, version: str, depends: str, content: str) -> tuple[bytes, 
         (files / "usr/share" / name / "content").write_text(content or f"{name} {version}\n")
         path = offered / _file_name(name, version)
         subprocess.run(["dpkg-deb", "--build", "--root-owner-group", str(files), str(path)], check=True, stdout=-3)
-        argv = ["dpkg-scanpackages", "--multiversion", "."]
-        entry = subprocess.run(argv, cwd=offered, check=True, capture_output=True).stdout
-        return path.read_bytes(), entry
+        package = path.read_bytes()
+        entry = f"{message}Filename: ./{path.name}\nSize: {len(package)}\nSHA256: {sha256(package).hexdigest()}\n\n"
+        return package, entry.encode()
 
 
 @pytest.fixture
