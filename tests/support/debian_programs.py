@@ -35,10 +35,19 @@ def link_debian_libraries(directory: Path, *packages: str) -> None:
             (directory / path.name).symlink_to(path)
 
 
+LISTS = Path("/var/lib/apt/lists")
+"""The lists of packages, whose directory changes with each update."""
+
+
+@cache
 def _unpacked(package: str) -> Path:
     parent = directory() / "test-programs"
+    known = parent / f"{package}.version"
     with hold_lock(parent / f"{package}.lock", print):
-        version = _version(package)
+        # apt reads all its lists for one answer, in each process of the tests
+        if not known.exists() or known.stat().st_mtime < LISTS.stat().st_mtime:
+            known.write_text(_version(package))
+        version = known.read_text()
         target = parent / f"{package}-{version}"
         if not target.exists():
             with replace_directory(target) as incomplete:
@@ -49,7 +58,6 @@ def _unpacked(package: str) -> Path:
     return target
 
 
-@cache
 def _version(package: str) -> str:
     """Return the version of *package* that apt would install; root updates the lists if they lack the package."""
     for updated in (False, True):
