@@ -159,3 +159,9 @@ def test_the_findings_of_a_host_need_no_script(tmp_path: Path) -> None:
     assert "<summary>3 findings</summary>" in text
     assert "<summary>9 drives, 8 GPUs, 1 link</summary>" in text
     assert "temperature 97 °C" in text
+
+
+def test_of_a_degraded_array_only_the_missing_drive_has_a_cell_that_differs(tmp_path: Path) -> None:
+    [first, _] = rack_page.make_sight(rack_page.stack(tmp_path, 2), faulty=True).document.drawing
+
+    assert [drive.name for drive in first.drives if drive.state == "differs"] == ["node-001-SAS0"]

@@ -1,10 +1,11 @@
 """A headless browser for tests of pages: pictures, and the document after its scripts have run."""
 
-import html
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000")
@@ -45,16 +46,25 @@ def measure(browser: str, page: Path, width: int, *expressions: str, dark: bool 
         before: Statements that the script begins with.
     """
     values = f"[{', '.join(expressions)}].map(Math.round).join('/')"
-    script = f"<script>addEventListener('load', () => {{{before} parent.document.title = {values}; }})</script></body>"
+    script = f"{before} parent.postMessage({values}, '*');"
     text = re.sub(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", page.read_text())
-    inner = html.escape(text.replace("</body>", script))
-    frame = f'<iframe width="{width}" height="1600" style="border: 0" srcdoc="{inner}"></iframe>'
-    with tempfile.NamedTemporaryFile("w", dir=page.parent, suffix=".html") as copy:
-        copy.write(f"<!doctype html><title>measure</title>{frame}")
-        copy.flush()
-        title = re.search(r"<title>([\d/-]+)</title>", document(browser, Path(copy.name), width, dark))
+    style = "<style>html { scrollbar-width: none; }</style>"
+    with _beside(page, text.replace("</body>", f"{style}<script>{script}</script></body>")) as copy:
+        listen = "<script>addEventListener('message', event => { document.title = event.data; })</script>"
+        frame = f'<iframe width="{width}" height="1600" style="border: 0" src="{copy.name}"></iframe>'
+        with _beside(page, f"<!doctype html><title>measure</title>{listen}{frame}") as outer:
+            title = re.search(r"<title>([\d/-]+)</title>", document(browser, outer, width, dark))
     assert title is not None, "the script of the test did not run"
     return [int(value) for value in title[1].split("/")]
+
+
+@contextmanager
+def _beside(page: Path, text: str) -> Iterator[Path]:
+    """Yield a temporary page with *text* in the folder of *page*, whose files it may load."""
+    with tempfile.NamedTemporaryFile("w", dir=page.parent, suffix=".html") as copy:
+        copy.write(text)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _run(browser: str, page: Path, *options: str) -> str:

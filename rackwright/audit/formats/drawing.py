@@ -128,8 +128,9 @@ def _purpose(drive: Drive) -> str:
 
 
 def _names(finding: Finding, serial: str) -> bool:
-    """Return whether *finding* names the drive: as its thing, or among its values."""
-    return finding.thing == f"drive:{serial}" or serial in re.findall(r"[^\s,]+", f"{finding.found} {finding.wanted}")
+    """Return whether *finding* is about the drive: as its thing, or as a value that is either found or wanted."""
+    found, wanted = (serial in re.findall(r"[^\s,]+", text) for text in (finding.found, finding.wanted))
+    return finding.thing == f"drive:{serial}" or found != wanted
 
 
 def _is_about_gpu(finding: Finding, model: str) -> bool:
