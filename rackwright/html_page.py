@@ -42,8 +42,9 @@ def render(
     def finalize(value: object) -> object:
         if type(value) is not str:
             return value
-        shown = visible(value)
-        return shown if longest is None or len(shown) <= longest else f"{shown[:longest]}…"
+        if longest is None or len(value) <= longest:
+            return visible(value)
+        return f"{visible(value[:longest])}…"
 
     style = STYLE.read_text() + style
     sources = [f"style-src '{_policy_hash(style)}'", *([f"script-src '{_policy_hash(script)}'"] if script else [])]

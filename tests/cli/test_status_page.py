@@ -8,6 +8,7 @@ from rackwright.cli import recording, status, status_page
 from rackwright.errors import SetupError
 from rackwright.log.operation import record
 from rackwright.log.writer import OperationsLog
+from tests.support import rack_page
 from tests.support.operations_log import log_with_key, new_key
 
 
@@ -51,3 +52,13 @@ def test_a_page_that_cannot_be_written_is_refused_before_a_host_is_read(tmp_path
     for path in (tmp_path, tmp_path / "missing" / "rack.html"):
         with pytest.raises(SetupError, match="the page cannot be written there"):
             status.show("rack", as_json=False, watch=False, seconds=10, page=path)
+
+
+def test_the_page_of_a_fleet_without_monitoring_knows_of_no_alert(log: OperationsLog, tmp_path: Path) -> None:
+    stack = rack_page.stack(tmp_path, 2)
+    sight = rack_page.make_sight(stack)
+    status_page.write(tmp_path / "rack.html", stack, sight.document.report, sight.overview, (), "none")
+    text = (tmp_path / "rack.html").read_text()
+
+    assert "Alerts are unknown: the fleet declares no monitoring" in text and "No alert fires" not in text
+    assert "The operations log has no change of this stack." in text

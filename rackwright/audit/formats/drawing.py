@@ -129,8 +129,12 @@ def _purpose(drive: Drive) -> str:
 
 def _names(finding: Finding, serial: str) -> bool:
     """Return whether *finding* is about the drive: as its thing, or as a value that is either found or wanted."""
-    found, wanted = (serial in re.findall(r"[^\s,]+", text) for text in (finding.found, finding.wanted))
-    return finding.thing == f"drive:{serial}" or found != wanted
+    return finding.thing == f"drive:{serial}" or _lists(finding.found, serial) != _lists(finding.wanted, serial)
+
+
+def _lists(text: str, serial: str) -> bool:
+    # the search of the plain text comes first, because hosts report long texts
+    return serial in text and serial in re.findall(r"[^\s,]+", text)
 
 
 def _is_about_gpu(finding: Finding, model: str) -> bool:
