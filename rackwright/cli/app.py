@@ -133,8 +133,9 @@ def check(stack: StackName, as_json: AsJson = False) -> None:
         notices += trust_notices(loaded.fleet)
     if loaded.fleet.servers:
         from rackwright.stack.missing_models import missing_models
+        from rackwright.stack.servers import server_notes
 
-        notices += missing_models(loaded)
+        notices += [*missing_models(loaded), *server_notes(loaded)]
     if as_json:
         result: DeclarationCheck = {
             "stack": stack,

@@ -25,6 +25,7 @@ from rackwright.provider.saved_plan import SavedPlan, SavedResource
 from rackwright.provider.state_format import RACK
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack, declare
+from rackwright.stack.servers import server_notes
 
 Verb = Literal["preview", "up"]
 LOOPBACK = "127.0.0.1"
@@ -140,6 +141,8 @@ def _prepare(name: str, selection: Selection) -> Iterator[_CommandRun]:
     require_loopback()
     project.require_twin(stack)
     targets = _targets(stack, selection.hosts)
+    for note in server_notes(stack):
+        project.notify(f"note: {note}")
     with scratch.directory() as directory:
         own = {"PULUMI_DEBUG_COMMANDS": "true", recent.VARIABLE: str(directory / "facts")}
         environment = {**project.environment(name), **own, **consent_variables}

@@ -45,6 +45,14 @@ def computes_on_gpus(stack: Stack, name: str, server: Server) -> bool:
     return is_vllm or server.gpu_layers > 0
 
 
+def server_notes(stack: Stack) -> Iterator[str]:
+    """Yield notes about the GPUs of language models on hosts; the declaration of *stack* has no errors."""
+    for name, server in stack.fleet.servers.items():
+        model = _load_model(stack, name, server)
+        if model is not None and model.runtime == "vllm":
+            yield from vllm.notes(stack, name, server, model)
+
+
 def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
     """Yield the resources of every server; each host changes only after the one before it is as declared.
 

@@ -1,7 +1,7 @@
 """The check that language models fit the GPUs of their hosts, by the catalogue, before any connection."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rackwright.errors import DeclarationError, Diagnostic, UserError
@@ -25,6 +25,7 @@ from workloads.serving.fit import (
     best_fit,
     fits,
     layout_fields,
+    layout_notes,
     parse_sizes,
     reported_bytes,
 )  # fmt: skip
@@ -75,6 +76,21 @@ def place(stack: Stack, name: str, server: Server, model: Model | None) -> dict[
             )
         )
     return placements
+
+
+def notes(stack: Stack, name: str, server: Server, model: Model) -> Iterator[str]:
+    """Yield notes about the layouts of *server*, which `place` has found to fit: unused GPUs, and advice of recipes."""
+    sizes = _sizes(f"servers.{name}.model.path", model)
+    if sizes is None or server.pods or computes_on_processors(server):
+        return
+    hosts = stack.fleet.hosts
+    found: dict[str, list[str]] = defaultdict(list)
+    for members in replicas(server, hosts):
+        gpus = _replica_gpus(server, [hosts[member] for member in members])
+        for note in layout_notes(sizes, _fit(server, model, sizes, gpus).layout, gpus):
+            found[note] += members
+    for note, noted in found.items():
+        yield f"servers.{name}: on {', '.join(noted)}, {note}"
 
 
 def place_in_pods(stack: Stack, name: str, server: Server, model: Model | None) -> Layout | None:

@@ -59,7 +59,7 @@ def _problem(row: dict[str, Any], log: Log) -> str:
         return "its size is known" if memory else f"the catalogue has no memory of {row['gpu']}"
     gpus = Gpus(reported_bytes(memory), row["gpus"], row["hosts"])
     load = Load(row["context_tokens"], row["parallel"], batch_tokens=gpus.batch_tokens)
-    wish = Wish(**layout_fields(row["layout"]))
+    wish = Wish(**{"expert_parallel": False, **layout_fields(row["layout"])})
     try:
         found: Fit = best_fit(model, gpus, load, wish)
     except DoesNotFit as error:

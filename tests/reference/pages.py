@@ -12,6 +12,7 @@ from tests.reference import (
     facts,
     fleet,
     json_outputs,
+    layouts,
     roles,
     rules,
     settings,
@@ -38,5 +39,6 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "cis-kubernetes.md": cis_kubernetes.render,
     "exit-statuses.md": exit_statuses.render,
     "json.md": json_outputs.render,
+    "layouts.md": layouts.render,
     **{f"roles/{name}.md": partial(roles.render_role, name) for name in ROLES},
 }

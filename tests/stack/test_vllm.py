@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from rackwright.cli import pulumi
+from rackwright.cli.app import app
 from rackwright.errors import DeclarationError
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
+from rackwright.stack.servers import server_notes
 from tests.support.stack_settings import configure, new_project
 from workloads.catalogue.models import model_config
 from workloads.serving import model as model_directory
@@ -29,9 +33,9 @@ servers:
     listen: everywhere
     gate: {accuracy_kept: null}
 """
-R1, B70 = (
+R1, V32, B70 = (
     sizes(config, computed_tensors(shape_of(config))).as_data()
-    for config in map(model_config, ("deepseek-r1", "llama-3.1-70b"))
+    for config in map(model_config, ("deepseek-r1", "deepseek-v3.2", "llama-3.1-70b"))
 )
 OLDER = {
     "weight_bytes": 141_000_000_000, "cache_bytes_per_token": 327680, "context_tokens": 131072, "heads": 64,
@@ -334,3 +338,45 @@ def test_options_of_vllm_are_for_its_models(project: Project, tmp_path: Path) ->
     path.write_text(path.read_text() + "    vllm: {gpus: 2}\n")
     with pytest.raises(DeclarationError, match=r"servers.talk.vllm: got vllm and a model of llama.cpp"):
         declare(load_stack("serving", tmp_path))
+
+
+def test_gpus_that_a_layout_leaves_are_named_by_check_and_before_a_preview(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project(B70, "wide, hopper", "    set: {parallel: 2}\n")
+    note = (
+        "servers.talk: on wide, hopper, tensor_parallel 2 leaves 6 of 8 GPUs of the host unused: 3 more servers with "
+        "vllm.gpus: 2 can use them."
+    )
+    assert [*server_notes(load_stack("serving", tmp_path))] == [note]
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.yaml").touch()
+    result = CliRunner().invoke(app, ["check", "serving"])
+    assert f"note: {note}" in " ".join(result.stderr.split()), result.output
+    monkeypatch.setattr(pulumi.project, "require_twin", lambda stack: None)
+    monkeypatch.setattr(pulumi, "require_loopback", lambda: None)
+    capsys.readouterr()
+    with pulumi._prepare("serving", pulumi.WHOLE):
+        assert f"note: {note}" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("model", "hosts", "more", "notes"),
+    [
+        (B70, "wide", "    vllm: {gpus: 2}\n", []),
+        (B70, "wide", "    vllm: {tensor_parallel: 8}\n", []),
+        (R1, "wide", "", []),
+        (V32, "wide", "", ["tensor_parallel 8 gives each GPU 16 of 128 heads, which vLLM's kernels of sparse attention "
+                           "pad to 64: vLLM's recipe advises data_parallel with expert_parallel, and tensor_parallel 2 "
+                           "on Hopper or 1 on Blackwell."]),
+        (V32, "wide", "    vllm: {tensor_parallel: 1, data_parallel: 8}\n", []),
+        ({"unknown": "as it is"}, "wide", "    vllm: {tensor_parallel: 8}\n", []),
+    ],
+)  # fmt: skip
+def test_notes_are_of_the_layout_that_serves(
+    project: Project, tmp_path: Path, model: Any, hosts: str, more: str, notes: list[str]
+) -> None:
+    project(model, hosts, f"    set: {{parallel: 2}}\n{more}")
+    found = [*server_notes(load_stack("serving", tmp_path))]
+    assert found == [f"servers.talk: on wide, {note}" for note in notes]

@@ -220,6 +220,16 @@ def test_published_models_that_do_not_fit_are_refused(model: Sizes, kind: str, c
         best_fit(model, gpus(kind, count), LOAD)
 
 
+def test_a_mixture_of_experts_has_layouts_with_whole_experts_too() -> None:
+    """The recipe for R1 on eight H200 divides attention, and gives each GPU whole experts."""
+    found = [fit.layout for fit in fits(R1, gpus("h200"), LOAD) if fit.fits]
+    assert found[0] == Layout(1, 8)
+    assert Layout(1, 8, expert_parallel=True) in found
+    assert found.index(Layout(1, 8, expert_parallel=True)) < found.index(Layout(1, 1, 1, 8, True))
+    assert not any(layout.expert_parallel and layout.context_parallel > 1 for layout in found)
+    assert not any(fit.layout.expert_parallel for fit in fits(B70, gpus("h200"), LOAD))
+
+
 def test_over_two_hosts_stages_come_before_layers_that_need_the_network() -> None:
     found = [fit.layout for fit in fits(R1, gpus("h100", 8, 2), LOAD) if fit.fits]
     assert found[0] == TP8_PP2

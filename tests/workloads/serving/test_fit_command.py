@@ -110,7 +110,15 @@ def test_gpus_of_a_host_that_a_layout_leaves_are_named(capsys: pytest.CaptureFix
     assert main(["deepseek-r1-distill-llama-70b", "--gpu", "h200"]) == 0
     out = capsys.readouterr().out
     assert (
-        "The first layout leaves 6 of 8 GPUs of the host unused: 3 more servers with vllm.gpus: 2 can use them." in out
+        "The first layout: tensor_parallel 2 leaves 6 of 8 GPUs of the host unused: 3 more servers with vllm.gpus: 2 "
+        "can use them." in out
     )
     assert main(["deepseek-r1", "--gpu", "h200"]) == 0
     assert "unused" not in capsys.readouterr().out
+
+
+def test_what_a_recipe_advises_against_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deepseek-v3.2", "--gpu", "h200"]) == 0
+    assert "tensor_parallel 8 gives each GPU 16 of 128 heads" in capsys.readouterr().out
+    assert main(["deepseek-v3.2", "--gpu", "h200", "--data-parallel", "8"]) == 0
+    assert "heads" not in capsys.readouterr().out

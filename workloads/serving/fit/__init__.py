@@ -7,11 +7,12 @@ sources and logs, unverified on hardware by us.
 from workloads.serving.fit.checkpoint import Tensors, computed_tensors, read_tensors
 from workloads.serving.fit.layout import GIB, SHARE_PERCENT, Gpus, Layout, Load, Wish, layout_fields, reported_bytes
 from workloads.serving.fit.memory import StageMemory, memory
+from workloads.serving.fit.notes import layout_notes
 from workloads.serving.fit.search import DoesNotFit, Fit, best_fit, fits
 from workloads.serving.fit.sizes import UNKNOWN, Sizes, parse_sizes, sizes
 
 __all__ = [
     "GIB", "SHARE_PERCENT", "UNKNOWN", "DoesNotFit", "Fit", "Gpus", "Layout", "Load", "Sizes", "StageMemory", "Tensors",
-    "Wish", "best_fit", "computed_tensors", "fits", "layout_fields", "memory", "parse_sizes", "read_tensors",
-    "reported_bytes", "sizes",
+    "Wish", "best_fit", "computed_tensors", "fits", "layout_fields", "layout_notes", "memory", "parse_sizes",
+    "read_tensors", "reported_bytes", "sizes",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from workloads.foreign import parse_json, read_file
 from workloads.serving.fit.checkpoint import computed_tensors, read_tensors
 from workloads.serving.fit.layout import Gpus, Load, Wish, reported_bytes
 from workloads.serving.fit.memory import gb
+from workloads.serving.fit.notes import layout_notes
 from workloads.serving.fit.search import Fit, best_fit, fits
 from workloads.serving.fit.shape import shape_of
 from workloads.serving.fit.sizes import Sizes, parse_sizes, sizes
@@ -72,8 +73,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{gpus.hosts} x {gpus.per_host} {args.gpu}, {gb(gpus.room)} of each GPU for vLLM; "
                   f"context_tokens {load.context_tokens}, parallel {load.parallel}")  # fmt: skip
             print(*(table(chosen) if chosen else ()), sep="\n", end="\n" if chosen else "", flush=True)
-            if unused := unused_gpus(found, gpus):
-                print(unused, flush=True)
+            first = next((fit for fit in found if fit.fits), None)
+            for note in layout_notes(model, first.layout, gpus) if first else ():
+                print(f"The first layout: {note}", flush=True)
             if name := gpu_without_environment(args.gpu):
                 print(f"No environment of rackwright computes on {name}: a server names one of its own.", flush=True)
         if not any(fit.fits for fit in found) or load.context_tokens > model.context_tokens:
@@ -93,17 +95,6 @@ def describe_model(model: Sizes) -> str:
     if model.text_bytes:
         per_token += f", and {model.text_bytes / 1e6:.1f} MB for each text"
     return f"{gb(model.weight_bytes)} of weights in {model.layers} layers{draft}; {per_token}"
-
-
-def unused_gpus(found: list[Fit], gpus: Gpus) -> str:
-    """Return a sentence about the GPUs that the first layout leaves without work; empty if there are none."""
-    first = next((fit for fit in found if fit.fits), None)
-    unused = gpus.per_host * first.layout.hosts - first.layout.gpus if first else 0
-    if not first or unused <= 0:
-        return ""
-    copies = unused // first.layout.gpus
-    use = f"{copies} more servers with vllm.gpus: {first.layout.gpus}" if copies else "a declared vllm.tensor_parallel"
-    return f"The first layout leaves {unused} of {gpus.per_host} GPUs of the host unused: {use} can use them."
 
 
 def table(found: list[Fit]) -> list[str]:

@@ -103,12 +103,14 @@ def _places(layout: Layout, gpus: Gpus) -> bool:
 def _is_usual(layout: Layout, wish: Wish) -> bool:
     """Return whether what *wish* leaves open is as vLLM recommends it.
 
-    Stages are hosts, data-parallel ranks share whole experts, and a divided latent is for one rank. Source:
-    parallelism_scaling, expert_parallel_deployment and context_parallel_deployment of vLLM.
+    Stages are hosts, data-parallel ranks share whole experts, and a divided latent is for one rank. One rank may have
+    whole experts or parts of all. Source: parallelism_scaling, expert_parallel_deployment and
+    context_parallel_deployment of vLLM, and single_node_tep of vllm-project/recipes.
     """
     stages = layout.pipeline_parallel in ({1, layout.hosts} if layout.data_parallel == 1 else {1})
-    experts = layout.expert_parallel == (layout.data_parallel > 1)
-    context = layout.context_parallel == 1 or layout.data_parallel == 1
+    experts = layout.expert_parallel or layout.data_parallel == 1
+    one_rank = layout.data_parallel == 1 and (not layout.expert_parallel or wish.expert_parallel is not None)
+    context = layout.context_parallel == 1 or one_rank
     return (
         (stages or wish.pipeline_parallel is not None)
         and (experts or wish.expert_parallel is not None)

@@ -19,6 +19,8 @@ _EXPERTS = re.compile(r"\.experts\.")
 _WHOLE = re.compile(r"norm|\.gate\.|q_a_proj|kv_a_proj|\.indexer\.")
 """Weights of a layer that tensor parallelism does not divide. Source: ReplicatedLinear in vLLM 0.32, deepseek_v2.py."""
 _EMBEDDING = re.compile(r"embed_tokens|\bwte\b|word_embeddings")
+_PADDED_HEADS = {"deepseek_v32": 64}
+"""`Sizes.padded_heads` by the type of a model. Source: vllm-project/recipes 00a8aa9, DeepSeek-V3.2, Troubleshooting."""
 _POSITIVE = ("context_tokens", "heads", "cache_bytes_per_token", "fp8_cache_bytes_per_token", "cache_parts")
 _BY_LAYER = ("layer_bytes", "whole_bytes", "expert_bytes")
 
@@ -73,6 +75,8 @@ class Sizes:
     window_bytes_per_token: int = 0
     """Cache bytes of one token over the layers that keep a window."""
     fp8_window_bytes_per_token: int = 0
+    padded_heads: int = 0
+    """Heads to which vLLM's kernels of sparse attention pad those of a GPU; 0 if they pad none, or it is not known."""
     text_bytes: int = 0
     """Bytes of the states of one text in layers with linear attention, however long it is."""
 
@@ -106,10 +110,10 @@ def sizes(config: Mapping[str, Any], tensors: Tensors) -> Sizes:
     Raises:
         UserError: *config* does not give the shape.
     """
-    return _sizes(shape_of(config), tensors)
+    return _sizes(shape_of(config), tensors, _PADDED_HEADS.get(str(config.get("model_type")), 0))
 
 
-def _sizes(shape: Shape, tensors: Tensors) -> Sizes:
+def _sizes(shape: Shape, tensors: Tensors, padded_heads: int) -> Sizes:
     latent, experts = shape.latent, shape.experts
     cache = _cache(shape)
     return Sizes(
@@ -134,6 +138,7 @@ def _sizes(shape: Shape, tensors: Tensors) -> Sizes:
         window_tokens=cache.window,
         window_bytes_per_token=cache.window_token,
         fp8_window_bytes_per_token=cache.fp8_window_token,
+        padded_heads=padded_heads,
         text_bytes=cache.text,
     )
 
