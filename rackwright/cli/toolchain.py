@@ -43,6 +43,10 @@ def show_toolchain(
             "pulumi-kubernetes, the package of role registry, or packages of this system that rackwright needs."
         ),
     ] = Tools.pulumi,
+    without_horovod: Annotated[
+        bool,
+        typer.Option("--without-horovod", help="With workloads: build no Horovod; torchrun does the work without it."),
+    ] = False,
 ) -> None:
     """Find or install pulumi with its Python language host, or an environment, and print its path.
 
@@ -57,6 +61,11 @@ def show_toolchain(
     With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
     With `registry`, build the registry of images of role registry, which `lock --fetch` takes from there.
     """
+    if without_horovod:
+        if tools is not Tools.workloads:
+            raise typer.BadParameter("it is for workloads alone", param_hint="--without-horovod")
+        _show_training(build_horovod=False)
+        return
     _SHOW[tools](tools)
 
 
@@ -77,12 +86,16 @@ def _install_packages(tools: Tools) -> None:
 
 
 def _show_workloads(tools: Tools) -> None:
+    _show_training(build_horovod=True)
+
+
+def _show_training(build_horovod: bool) -> None:
     from rackwright.toolchain import workloads
 
-    environment = workloads.ensure(project.notify)
+    environment = workloads.ensure(project.notify, build_horovod)
     if environment.without_horovod:
         project.notify(f"{environment.without_horovod}; torchrun takes its place")
-    terminal.show(project.workloads_python(tools.value, environment.python))
+    terminal.show(project.workloads_python(Tools.workloads.value, environment.python))
 
 
 def _show_environment(tools: Tools) -> None:

@@ -49,33 +49,38 @@ class WorkloadsEnvironment:
         return self.directory / "bin" / "python"
 
 
-def ensure(progress: Progress) -> WorkloadsEnvironment:
+def ensure(progress: Progress, build_horovod: bool = True) -> WorkloadsEnvironment:
     """Return the environment for training, after its installation and the build of Horovod if they are missing.
 
     If the build of Horovod fails, the environment has the reason, and the next call tries the build again.
 
     Args:
         progress: Receives a line about each slow part of the work.
+        build_horovod: False for work that torchrun can do: a missing Horovod is not built, and nothing waits for it.
 
     Raises:
         SetupError: the packages cannot be installed.
     """
     directory = training_directory()
-    if (directory / "ready").exists() and (directory / "horovod").exists():
-        return WorkloadsEnvironment(
-            directory
-        )  # without the lock: another process may hold it while it installs another lock
+    if (directory / "ready").exists() and ((directory / "horovod").exists() or not build_horovod):
+        # without the lock: another process may hold it while it installs another lock, or builds Horovod
+        return _present(directory)
     with cache.hold_lock(directory.parent / "lock", progress):
         if not (directory / "ready").exists():
             _install(directory, LOCK, "3 GB to fetch, 5 GB on the drive", progress)
-        if (directory / "horovod").exists():
-            return WorkloadsEnvironment(directory)
+        if (directory / "horovod").exists() or not build_horovod:
+            return _present(directory)
         try:
             _add_horovod(WorkloadsEnvironment(directory).python, progress)
         except ToolUnavailable as reason:
             return WorkloadsEnvironment(directory, without_horovod=str(reason))
         (directory / "horovod").touch()
         return WorkloadsEnvironment(directory)
+
+
+def _present(directory: Path) -> WorkloadsEnvironment:
+    missing = "" if (directory / "horovod").exists() else "Horovod is not built yet"
+    return WorkloadsEnvironment(directory, without_horovod=missing)
 
 
 def serving(progress: Progress) -> WorkloadsEnvironment:

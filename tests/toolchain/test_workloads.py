@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from rackwright.cli.app import app
 from rackwright.errors import SetupError
 from rackwright.toolchain import cache, horovod, workloads
 from rackwright.toolchain.sources import ToolUnavailable
@@ -82,6 +84,34 @@ def test_where_horovod_cannot_be_built_it_is_reported_and_tried_again(
     monkeypatch.setattr(workloads, "_add_horovod", fails)
     assert not workloads.ensure(print).without_horovod, "what is there is not built again"
     assert len(installed) == 1
+
+
+def test_work_that_torchrun_can_do_waits_for_no_build_of_horovod(
+    installed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Path] = []
+    monkeypatch.setattr(workloads, "_add_horovod", lambda python, say: built.append(python))
+    assert workloads.ensure(print, build_horovod=False).without_horovod == "Horovod is not built yet"
+
+    def held(*given: object) -> object:
+        raise AssertionError("it waits for the process that builds Horovod")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "hold_lock", held)
+        assert workloads.ensure(print, build_horovod=False).without_horovod
+    assert (len(installed), built) == (1, [])
+
+    assert not workloads.ensure(print).without_horovod
+    assert len(built) == 1
+    assert not workloads.ensure(print, build_horovod=False).without_horovod, "what is there is taken"
+
+
+def test_the_option_is_for_the_workloads(monkeypatch: pytest.MonkeyPatch, installed: list[Path]) -> None:
+    monkeypatch.setattr(workloads, "_add_horovod", lambda python, say: pytest.fail("Horovod was built"))
+    done = CliRunner().invoke(app, ["toolchain", "workloads", "--without-horovod"])
+    assert done.exit_code == 0, done.output
+    assert "Horovod is not built yet; torchrun takes its place" in " ".join(done.output.split())
+    assert CliRunner().invoke(app, ["toolchain", "serving", "--without-horovod"]).exit_code == 2
 
 
 def test_another_lock_is_another_environment(
