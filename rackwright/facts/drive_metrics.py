@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rackwright.facts.metrics_text import Sample, to_text, write_file
+from rackwright.facts.metrics_text import Sample, collect, is_unknown, number_of, rows_of, table_of, to_text, write_file
 from rackwright.facts.probe import arrays, block, encryption, health
 from rackwright.facts.probe.isolate import isolate
 from rackwright.facts.probe.observe import attempt, listing
@@ -67,47 +67,40 @@ def samples(facts: dict[str, Any], now: float) -> Iterator[Sample]:
     """
     yield "rackwright_drives_read", {}, float("drives" in facts)
     yield "rackwright_drives_timestamp_seconds", {}, round(now, 3)
-    for row in facts.get("drives", ()):
-        yield from _of_drive(row)
-    for sort, reader in (("arrays", _of_array), ("mappings", _of_mapping)):
-        rows = facts.get(sort)
-        for row in rows if isinstance(rows, list) else ():
-            yield from reader(row)
-    times = facts.get("scrubs")
-    for tier, at in times.items() if isinstance(times, dict) and "unknown" not in times else ():
-        yield "rackwright_scrub_timestamp_seconds", {"tier": tier}, at
+    for sort, reader in (("drives", _of_drive), ("arrays", _of_array), ("mappings", _of_mapping)):
+        yield from collect(reader, ((row,) for row in rows_of(facts, sort)))
+    times = table_of(facts, "scrubs")
+    for tier in times:
+        if (at := number_of(times, tier)) is not None:
+            yield "rackwright_scrub_timestamp_seconds", {"tier": tier}, at
 
 
 def _of_drive(row: dict[str, Any]) -> Iterator[Sample]:
     labels = {"device": row["name"], **({"serial": row["serial"]} if isinstance(row["serial"], str) else {})}
     state = row["health"]
-    yield "rackwright_drive_health_unknown", labels, float("unknown" in state)
+    yield "rackwright_drive_health_unknown", labels, float(is_unknown(state))
     if isinstance(state.get("passed"), bool):
         yield "rackwright_drive_failing", labels, float(not state["passed"])
-    values = {**{name: state.get(name) for name in COUNTS}, "temperature_celsius": row["temperature_celsius"]}
-    for name, value in values.items():
-        if _is_number(value):
-            yield f"rackwright_drive_{name}", labels, float(value)
+    for name, place in {**dict.fromkeys(COUNTS, state), "temperature_celsius": row}.items():
+        if (value := number_of(place, name)) is not None:
+            yield f"rackwright_drive_{name}", labels, value
 
 
 def _of_array(row: dict[str, Any]) -> Iterator[Sample]:
     labels = {"device": row["name"], **({"array": row["md_name"]} if isinstance(row["md_name"], str) else {})}
     for name, key in (("members_missing", "degraded"), ("mismatches", "mismatch_count")):
-        if _is_number(row[key]):
-            yield f"rackwright_array_{name}", labels, float(row[key])
+        if (value := number_of(row, key)) is not None:
+            yield f"rackwright_array_{name}", labels, value
     if isinstance(row["array_state"], str):
         yield "rackwright_array_unwritable", labels, float(row["array_state"] in UNWRITABLE)
     action, done = row["sync_action"], re.fullmatch(r"(\d+) / ([1-9]\d*)", str(row["sync_completed"]))
     if action in PASSES and done:
         yield "rackwright_array_rebuild_percent", labels, 100 * int(done[1]) / int(done[2])
-    if isinstance(action, str) and _is_number(row["sync_min"]):
-        yield "rackwright_array_scrub_incomplete", labels, float(action == "idle" and row["sync_min"] > 0)
+    begin = number_of(row, "sync_min")
+    if isinstance(action, str) and begin is not None:
+        yield "rackwright_array_scrub_incomplete", labels, float(action == "idle" and begin > 0)
 
 
 def _of_mapping(row: dict[str, Any]) -> Iterator[Sample]:
     if isinstance(row["mapped_name"], str):
         yield "rackwright_luks_open", {"name": row["mapped_name"]}, 1.0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rackwright.facts.metrics_text import Sample, to_text, write_file
+from rackwright.facts.metrics_text import Sample, collect, number_of, to_text, write_file
 from rackwright.facts.probe import gpus
 
 PATH = "/var/lib/prometheus/node-exporter/rackwright_gpus.prom"
@@ -33,10 +33,9 @@ def render(facts: dict[str, Any], now: float) -> str:
     samples: list[Sample] = [("rackwright_gpus_read", {}, float(isinstance(rows, list)))]
     samples.append(("rackwright_gpus_timestamp_seconds", {}, round(now, 3)))
     if isinstance(rows, list):
-        working = [row for row in rows if row.get("condition") == "working"]
+        working = [row for row in rows if isinstance(row, dict) and row.get("condition") == "working"]
         samples.append(("rackwright_gpus_working", {}, float(len(working))))
-        for row in rows:
-            samples += _samples(row, xids if isinstance(xids, list) else None)
+        samples += collect(_samples, ((row, xids if isinstance(xids, list) else None) for row in rows))
     return to_text(samples)
 
 
@@ -56,9 +55,9 @@ def _samples(row: dict[str, Any], xids: list[dict[str, Any]] | None) -> Iterator
         "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL": row.get("uncorrected_errors"),
         "DCGM_FI_DEV_XID_ERRORS": None if xids is None else _last_xid(row, xids),
     }
-    for name, value in values.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield name, labels, float(value)
+    for name in values:
+        if (value := number_of(values, name)) is not None:
+            yield name, labels, value
 
 
 def _last_xid(row: dict[str, Any], xids: list[dict[str, Any]]) -> int:

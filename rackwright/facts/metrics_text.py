@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Tuple  # noqa: UP035 - a host may have Python 3.8
+from typing import Any, Tuple  # noqa: UP035 - a host may have Python 3.8
 
 Sample = Tuple[str, "Mapping[str, str]", float]  # noqa: UP006
 """Name, labels and value of a sample."""
@@ -24,6 +25,42 @@ def to_text(samples: Iterable[Sample]) -> str:
         text = ",".join(f'{key}="{escape(each)}"' for key, each in labels.items())
         lines.append(f"{name}{{{text}}} {value:.14g}" if text else f"{name} {value:.14g}")
     return "\n".join(lines) + "\n"
+
+
+def collect(reader: Callable[..., Iterable[Sample]], rows: Iterable[Tuple[Any, ...]]) -> Iterator[Sample]:  # noqa: UP006
+    """Yield the samples that *reader* makes of each of *rows*, its arguments.
+
+    A row that is not understood has none, and ends none of others: accounts and devices write some of them.
+    """
+    for row in rows:
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            yield from [*reader(*row)]
+
+
+def number_of(facts: Any, key: str) -> float | None:
+    """Return the number under *key* of raw facts; None if it is unknown or none that Prometheus can show."""
+    value = facts.get(key) if isinstance(facts, dict) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    # a comparison of an integer and a float is exact, and false for NaN
+    return float(value) if -sys.float_info.max <= value <= sys.float_info.max else None
+
+
+def table_of(facts: Any, key: str) -> dict[str, Any]:
+    """Return the table under *key* of raw facts; an empty one if it is unknown or no table."""
+    value = facts.get(key) if isinstance(facts, dict) else None
+    return value if isinstance(value, dict) and not is_unknown(value) else {}
+
+
+def rows_of(facts: Any, key: str) -> list[Any]:
+    """Return the list under *key* of raw facts; an empty one if it is unknown or no list."""
+    value = facts.get(key) if isinstance(facts, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def is_unknown(value: Any) -> bool:
+    """Return whether *value* has the form in which facts record that a value is unknown."""
+    return isinstance(value, dict) and value.keys() == {"unknown"}
 
 
 def escape(text: str) -> str:

@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rackwright.facts.metrics_text import Sample, escape, to_text
+from rackwright.facts.metrics_text import Sample, collect, escape, is_unknown, number_of, table_of, to_text
 from rackwright.facts.probe import runs, servers
-from rackwright.facts.probe.isolate import isolate, isolate_all
+from rackwright.facts.probe.isolate import Isolation
 from rackwright.facts.probe.observe import attempt, listing, read, run_tool
 
 SERVERS_MAX, RUNS_MAX, CERTIFICATES_MAX = 32, 64, 64
+SECONDS = 8
+"""Time limit of all parts together: Prometheus waits 10 s, and one account must not end the answer for all others."""
 LINES_MAX, LINES_OF_ALL = 4000, 40_000
 """Lines of a server's metrics that are passed on, and of all: some labels are names of clients' keys."""
 HEAD_BYTES = 1 << 13
@@ -63,20 +65,28 @@ def read_request() -> bool:
 
 def metrics(root: str) -> str:
     """Return the metrics of all servers, runs and certificates in Prometheus's text format."""
-    own = [*run_samples(runs.runs(root)), *certificate_samples(isolate("certificates", certificates, root))]
     names = [
         name for name in listing(root + servers.SERVERS) if Path(f"{root}{servers.SERVERS}/{name}/server.json").exists()
     ]
-    readers = {name: reader(root, name) for name in names[:SERVERS_MAX]}
+    # all parts run beside each other, so that none takes the time of another one
+    own_runs = Isolation(first(runs.readers(root), RUNS_MAX), SECONDS)
+    own_servers = Isolation({name: reader(root, name) for name in names[:SERVERS_MAX]}, SECONDS)
+    own_certificates = Isolation({"certificates": lambda: certificates(root)}, SECONDS)
+    own = [*run_samples(own_runs.results()), *certificate_samples(own_certificates.results()["certificates"])]
     families: dict[str, list[str]] = {}
-    for name, answer in (isolate_all(readers) if readers else {}).items():
+    answers = own_servers.results()
+    for name, answer in answers.items():
         passed_on = answer["text"] if isinstance(answer, dict) and isinstance(answer.get("text"), str) else ""
         ready = bool(passed_on) and answer.get("ready") is True
         own.append(("rackwright_server_up", {"server": name}, float(ready)))
-        for family, line in with_label(name, passed_on, min(LINES_MAX, LINES_OF_ALL // len(readers))):
+        for family, line in with_label(name, passed_on, min(LINES_MAX, LINES_OF_ALL // len(answers))):
             families.setdefault(family, []).append(line)
     lines = [line for family in sorted(families) for line in families[family]]
     return to_text(own) + "".join(f"{line}\n" for line in lines)
+
+
+def first(table: dict[str, Any], most: int) -> dict[str, Any]:
+    return dict([*table.items()][:most])
 
 
 def reader(root: str, name: str) -> Any:
@@ -119,36 +129,38 @@ def parse_labels(text: str) -> dict[str, str] | None:
     return labels
 
 
-def run_samples(facts: dict[str, Any]) -> Iterator[Sample]:
-    """Yield the samples of training runs; a value that is not known yet has none.
+def run_samples(facts: Any) -> Iterator[Sample]:
+    """Yield the samples of training runs; a value that is unknown, or not known yet, has none.
 
     Args:
-        facts: The answer of `probe.runs.runs`.
+        facts: The answer of `probe.runs.runs`. The account of a run chooses most values of that run.
     """
-    for name, run in [*facts.items()][:RUNS_MAX]:
-        if not isinstance(run, dict) or "unknown" in run:
-            continue
-        labels = {"run": name}
+    yield from collect(of_run, [*facts.items()][:RUNS_MAX])
+
+
+def of_run(name: str, run: Any) -> Iterator[Sample]:
+    """Yield the samples of one training run."""
+    if is_unknown(run):
+        return
+    labels = {"run": name}
+    if not is_unknown(run.get("outcome")):
         yield "rackwright_run_running", labels, float(run.get("outcome") is None)
-        yield "rackwright_run_steps", labels, float(run["steps"])
-        ranks = run.get("ranks")
-        newest = [rank for rank in (ranks if isinstance(ranks, dict) else {}).values() if is_number(rank.get("time"))]
-        if not newest:
-            continue
-        latest = max(newest, key=lambda rank: float(rank["time"]))
-        yield "rackwright_run_progress_timestamp_seconds", labels, float(latest["time"])
-        losses = [rank["loss"] for rank in newest if "loss" in rank]
-        yield "rackwright_run_loss_finite", labels, float(all(is_number(loss) for loss in losses))
-        for metric in ("step", "loss", "step_seconds"):
-            if is_number(latest.get(metric)):
-                yield f"rackwright_run_{metric}", labels, float(latest[metric])
-        if run.get("has_checkpoints") is True and not isinstance(run.get("checkpoint"), dict):
-            yield "rackwright_run_checkpoint_step", labels, float(run["checkpoint"] or 0)
-            yield "rackwright_run_checkpoint_every_steps", labels, float(run["every_steps"])
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if (steps := number_of(run, "steps")) is not None:
+        yield "rackwright_run_steps", labels, steps
+    ranks = [rank for rank in table_of(run, "ranks").values() if number_of(rank, "time") is not None]
+    if not ranks:
+        return
+    latest = max(ranks, key=lambda rank: rank["time"])
+    yield "rackwright_run_progress_timestamp_seconds", labels, float(latest["time"])
+    losses = [number_of(rank, "loss") for rank in ranks if "loss" in rank]
+    yield "rackwright_run_loss_finite", labels, float(None not in losses)
+    for metric in ("step", "loss", "step_seconds"):
+        if (value := number_of(latest, metric)) is not None:
+            yield f"rackwright_run_{metric}", labels, value
+    every = number_of(run, "every_steps")
+    if run.get("has_checkpoints") is True and not is_unknown(run.get("checkpoint")) and every is not None:
+        yield "rackwright_run_checkpoint_step", labels, number_of(run, "checkpoint") or 0.0
+        yield "rackwright_run_checkpoint_every_steps", labels, every
 
 
 def certificates(root: str) -> dict[str, Any]:
@@ -172,6 +184,6 @@ def ends(path: str) -> int | None:
 
 def certificate_samples(facts: Any) -> Iterator[Sample]:
     """Yield the end of each certificate that has one."""
-    for path, end in facts.items() if isinstance(facts, dict) else ():
-        if is_number(end):
-            yield "rackwright_certificate_end_timestamp_seconds", {"file": path}, float(end)
+    for path in facts if isinstance(facts, dict) else ():
+        if (end := number_of(facts, path)) is not None:
+            yield "rackwright_certificate_end_timestamp_seconds", {"file": path}, end

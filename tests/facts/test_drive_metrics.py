@@ -52,6 +52,17 @@ def test_each_value_of_a_drive_is_a_metric_and_an_unknown_one_is_none():
     assert found({}) == {"drives_read": 0, "drives_timestamp_seconds": 1000.5}
 
 
+@pytest.mark.parametrize("odd", [UNKNOWN, None, "x", {"name": "sdz"}, {"name": "sdz", "serial": "S", "health": "x"}])
+def test_a_drive_that_is_not_understood_ends_no_metrics_of_others(odd: Any):
+    good = {"name": "sda", "serial": "S1", "health": GOOD, "temperature_celsius": 31}
+    values = found(
+        {"drives": [odd, good], "arrays": [odd, ARRAY], "mappings": [odd], "scrubs": {"hot": odd, "warm": 5}}
+    )
+
+    assert (values["drive_temperature_celsius sda"], values["array_unwritable md0"]) == (31, 0)
+    assert values["scrub_timestamp_seconds warm"] == 5
+
+
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [

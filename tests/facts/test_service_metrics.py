@@ -1,15 +1,18 @@
 """The metrics of servers, runs and certificates: what each reports, under names that no account can choose."""
 
 import json
+import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rackwright.facts import service_metrics
-from rackwright.facts.probe import servers
+from rackwright.facts.metrics_text import to_text
+from rackwright.facts.probe import isolate, servers
 from rackwright.facts.program import service_metrics_program
 from tests.support.sources import ROOT
 
@@ -114,6 +117,93 @@ def test_a_run_reports_its_progress_and_a_loss_that_is_no_number():
     assert {name for run_name, name in found if run_name == "new"} == {"running", "steps"}
     assert found["ended", "running"] == 0
     assert not [run_name for run_name, _ in found if run_name == "odd"]
+
+
+LINE = '{"step": 1, "loss": 1.0, "time": 1.0}\n'
+
+
+def runs_of(directory: Path, *names: str) -> str:
+    for name in names:
+        for folder in (f"etc/rackwright/runs/{name}", f"out/{name}/checkpoints", f"home/{name}"):
+            (directory / folder).mkdir(parents=True)
+        etc = directory / f"etc/rackwright/runs/{name}"
+        (etc / "run.json").write_text(json.dumps({"home": f"/home/{name}", "out": f"/out/{name}"}))
+        (etc / "config.json").write_text(json.dumps({"model": {"kind": "x"}, "steps": 5}))
+        (directory / f"out/{name}/metrics.jsonl").write_text(LINE)
+    return str(directory)
+
+
+def replaced(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink()
+    make(path)
+
+
+def many(path: Path) -> None:
+    path.write_text(LINE)
+    for number in range(10_001):
+        (path.parent / f"x{number}").symlink_to("nothing")
+
+
+@pytest.mark.parametrize(("file", "make"), [
+    ("out/odd/metrics.jsonl", lambda path: path.symlink_to("/etc/passwd")),
+    ("out/odd/metrics.jsonl", os.mkfifo),
+    ("out/odd/metrics.jsonl", Path.mkdir),
+    ("out/odd/metrics.jsonl", many),
+    ("out/odd/metrics.jsonl", lambda path: path.write_text('{"step": 1%s, "time": 1}' % ("0" * 400))),
+    ("out/odd/metrics.jsonl", lambda path: path.write_text('{"step": 1, "time": 1%s}' % ("0" * 400))),
+    ("out/odd/metrics.jsonl", lambda path: path.write_text('{"step": 1, "time": NaN}')),
+    ("out/odd/metrics.jsonl", lambda path: path.write_text('{"step": 1, "x": ' + "[" * 30_000)),
+    ("home/odd/state.json", lambda path: path.write_text('{"outcome": 5, "attempt": "x"}')),
+    ("home/odd/state.json", lambda path: path.write_text("[" * 60_000)),
+    ("home/odd/state.json", os.mkfifo),
+])  # fmt: skip
+def test_files_of_one_run_end_no_metrics_of_others(tmp_path: Path, file: str, make: Callable[[Path], object]):
+    root = runs_of(tmp_path, "good", "odd")
+    place = tmp_path / "etc/rackwright/registry"
+    place.mkdir(parents=True)
+    (place / "tls.crt").write_bytes((ROOT / "stacks/hospital/certificates/host.pem").read_bytes())
+    (tmp_path / "home/odd/state.json").write_text("{}")
+    before = [line for line in service_metrics.metrics(root).splitlines() if "odd" not in line]
+    replaced(tmp_path / file, make)
+    after = [line for line in service_metrics.metrics(root).splitlines() if "odd" not in line]
+
+    assert after == before
+    assert len([line for line in after if 'run="good"' in line]) == 8
+    assert len([line for line in after if line.startswith("rackwright_certificate_end")]) == 1
+
+
+ODD: list[Any] = [{"unknown": "x"}, "x", [], ["x"], {}, {"a": "x"}, None, True, 10**400, float("nan"), -1e308]
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("key", ["outcome", "steps", "ranks", "checkpoint", "has_checkpoints", "every_steps", ""])
+def test_no_value_of_one_run_ends_the_samples_of_others(key: str, value: Any):
+    ranks = {"metrics.jsonl": {"step": 1, "loss": 1.0, "time": 1.0}}
+    good = {"outcome": None, "steps": 5, "ranks": ranks, "checkpoint": 2, "has_checkpoints": True, "every_steps": 1}
+    odd = {**good, key: value} if key else value
+    rank = {**good, "ranks": {"metrics.jsonl": value}}
+    wrong_step = {**good, "ranks": {"metrics.jsonl": {"step": value, "loss": value, "time": 1}}}
+    facts = {"odd": odd, "rank": rank, "step": wrong_step, "good": good}
+    found = [*service_metrics.run_samples(facts)]
+
+    assert len([sample for sample in found if sample[1] == {"run": "good"}]) == 8
+    assert to_text(found)
+
+
+def test_all_parts_of_the_answer_end_before_prometheus_stops_to_wait(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    limits = []
+
+    class Recorded(isolate.Isolation):
+        def __init__(self, readers: Any, seconds: float, *more: Any) -> None:
+            limits.append(seconds)
+            super().__init__(readers, seconds, *more)
+
+    monkeypatch.setattr(service_metrics, "Isolation", Recorded)
+    service_metrics.metrics(runs_of(tmp_path, "good"))
+    config = (ROOT / "roles/prometheus/templates/etc/rackwright/prometheus/prometheus.yml.j2").read_text()
+
+    assert limits == [service_metrics.SECONDS] * 3
+    assert f"scrape_seconds, {service_metrics.SECONDS + 2}] | min" in config
 
 
 def test_the_end_of_each_certificate_is_read(tmp_path: Path):

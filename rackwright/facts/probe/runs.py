@@ -7,7 +7,7 @@ import math
 import os
 import re
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 from rackwright.facts.probe.isolate import become_owner, isolate_all
 from rackwright.facts.probe.observe import (
@@ -34,9 +34,13 @@ METRICS = ("step", "loss", "step_seconds", "time")
 
 
 def runs(root: str) -> dict[str, Any]:
+    return isolate_all(readers(root))
+
+
+def readers(root: str) -> dict[str, Callable[[], Any]]:
+    """Return a function for each run that reads it and takes the rights of its account: for isolated processes only."""
     names = [name for name in listing(root + RUNS) if os.path.exists(f"{root}{RUNS}/{name}/run.json")]
-    readers = {name: partial(run, root, f"{RUNS}/{name}") for name in names}
-    return isolate_all(readers) if readers else {}
+    return {name: partial(run, root, f"{RUNS}/{name}") for name in names}
 
 
 def run(root: str, folder: str) -> dict[str, Any]:
