@@ -13,6 +13,8 @@ from rackwright.schema.alerts import Alerts
 FOLDER = Path(__file__).with_name("alert_rules")
 RUNBOOK = "docs/runbooks/monitoring.md"
 """The page with a section for each alert."""
+ALERTS_OF_HOST, ALERTS_OF_SERVICE = 50, 8
+"""Alerts of one rule about one host, and about one server or run of it: hosts and accounts choose numbers of series."""
 PLACEHOLDER = re.compile(r"@\{(\w+)\}")
 Rule = Mapping[str, Any]
 
@@ -98,11 +100,24 @@ def _rule(rule: Rule, fill: Mapping[str, str], delays: Mapping[str, int]) -> dic
     """Return *rule* with values in its placeholders, as Prometheus has it."""
     return {
         "alert": rule["alert"],
-        "expr": _fill(rule["expr"], fill),
+        "expr": _bounded(rule, _fill(rule["expr"], fill)),
         "for": f"{delays[rule['alert']]}s" if rule["alert"] in delays else rule["for"],
         "labels": {"severity": rule["severity"]},
         "annotations": {"summary": _fill(rule["summary"], fill), "runbook": f"{RUNBOOK}#{rule['alert'].lower()}"},
     }
+
+
+def _bounded(rule: Rule, expr: str) -> str:
+    """Return *expr* with a bounded number of results for each host, so that one host cannot fill Alertmanager.
+
+    A rule with `lowest` keeps the lowest values, others the highest ones.
+    """
+    if "job" not in rule:
+        return expr
+    keep = "bottomk" if rule.get("lowest") else "topk"
+    if rule["job"] == "services":  # accounts with fewer rights than root write these series
+        expr = f"{keep} by (instance, server, run) ({ALERTS_OF_SERVICE}, {expr})"
+    return f"{keep} by (instance) ({ALERTS_OF_HOST}, {expr})"
 
 
 def _number(value: float) -> str:

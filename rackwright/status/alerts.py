@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -19,7 +19,12 @@ from rackwright.schema.problem import hint
 from rackwright.stack import Stack
 
 ANSWER_BYTES, DEPTH = 2 << 20, 12
+PART_BYTES = 128 << 10
+"""Bytes of the alerts of one host and severity that are read: root of a host chooses their number and their labels."""
 PORT = 9093
+UNLISTED = "AlertsNotListed"
+"""Name of the row in the place of alerts that are longer than PART_BYTES."""
+SEVERITIES = {"critical": '="critical"', "warning": '="warning"', "info": '!~"critical|warning"'}
 HEARTBEAT, TEST = "Heartbeat", "TestMessage"
 TEST_MINUTES = 5
 """Minutes after which a test message counts as resolved."""
@@ -75,13 +80,41 @@ class Silence:
 def alerts(hosts: Hosts, stack: Stack) -> list[FiringAlert]:
     """Return the alerts that fire, by name and host; the heartbeat always fires and is none of them.
 
+    Alertmanager is asked for each host and severity, so that the alerts of one host hide none of others. A row
+    *UNLISTED* stands for those that are too long.
+
     Raises:
         DeclarationError: the fleet has no monitoring.
         HostUnreachable: the monitoring host does not answer.
         StepFailed: Alertmanager does not answer.
     """
-    found = (_alert(each) for each in _rows(hosts, stack, "/api/v2/alerts"))
+    _host(stack)
+    names = ("", *stack.fleet.hosts)
+    parts = {(host, severity): _path(stack, host, severity) for host in names for severity in SEVERITIES}
+    answers = zip(parts, _ask_each(hosts, stack, [*parts.values()]), strict=True)
+    found = (each for part, answer in answers for each in _part(stack, *part, answer))
     return sorted((each for each in found if each.alert != HEARTBEAT), key=lambda each: (each.alert, each.host))
+
+
+def _path(stack: Stack, host: str, severity: str) -> str:
+    """Return the path of the alerts of a host, or for an empty one of those about no host of the stack."""
+    others = "|".join(re.escape(name) for name in stack.fleet.hosts)
+    instance = f'="{host}"' if host else f"!~{json.dumps(others)}"
+    return _filtered(f"instance{instance}", f"severity{SEVERITIES[severity]}")
+
+
+def _filtered(*matchers: str) -> str:
+    return "/api/v2/alerts?" + "&".join(f"filter={quote(each, safe='')}" for each in matchers)
+
+
+def _part(stack: Stack, host: str, severity: str, answer: str) -> list[FiringAlert]:
+    """Return the alerts of one answer; one row for an answer that is too long."""
+    status, _, content = answer.partition(" ")
+    if status == "long":
+        limit = f"longer than {PART_BYTES >> 10} KiB, and are not listed"
+        about = f"of {host}" if host else "about no host"
+        return [FiringAlert(UNLISTED, host, severity, f"The {severity} alerts {about} are {limit}", "", False, ())]
+    return [_alert(each) for each in _objects(stack, _parse(stack, status, content))]
 
 
 def silences(hosts: Hosts, stack: Stack) -> list[Silence]:
@@ -182,7 +215,8 @@ def send_test(hosts: Hosts, stack: Stack, severity: Severity) -> tuple[str, ...]
     ends = (now + timedelta(minutes=TEST_MINUTES)).isoformat()
     body = [{"labels": labels, "annotations": {"summary": summary}, "startsAt": now.isoformat(), "endsAt": ends}]
     _ask(hosts, stack, "POST", "/api/v2/alerts", body)
-    sent = [each for each in _rows(hosts, stack, "/api/v2/alerts") if _text(each, "labels", "sent") == labels["sent"]]
+    own = _filtered(f"sent={json.dumps(labels['sent'])}")
+    sent = [each for each in _rows(hosts, stack, own) if _text(each, "labels", "sent") == labels["sent"]]
     return _alert(sent[0]).receivers if sent else ()
 
 
@@ -203,7 +237,10 @@ def _host(stack: Stack) -> str:
 
 def _rows(hosts: Hosts, stack: Stack, path: str) -> list[Mapping[str, Any]]:
     """Return the objects of a list of Alertmanager's."""
-    answer = _ask(hosts, stack, "GET", path)
+    return _objects(stack, _ask(hosts, stack, "GET", path))
+
+
+def _objects(stack: Stack, answer: Any) -> list[Mapping[str, Any]]:
     if not isinstance(answer, list) or not all(isinstance(each, Mapping) for each in answer):
         raise _invalid(_host(stack), "it is no list of objects")
     return answer
@@ -216,20 +253,44 @@ def _invalid(host: str, reason: str) -> StepFailed:
 
 def _ask(hosts: Hosts, stack: Stack, method: str, path: str, body: Any = None) -> Any:
     """Return the answer of Alertmanager."""
+    more = () if body is None else (json.dumps(body),)
+    status, _, content = _run(hosts, stack, method, path, *more).partition("\n")
+    return _parse(stack, status, content)
+
+
+def _ask_each(hosts: Hosts, stack: Stack, paths: Sequence[str]) -> list[str]:
+    """Return the status and the body of each of *paths* as one text, `long` for one of more than PART_BYTES."""
+    lines = _run(hosts, stack, "EACH", str(PART_BYTES), *paths).split("\n")[:-1]
+    if len(lines) != len(paths):
+        raise _invalid(_host(stack), f"it has {len(lines)} lines for {len(paths)} questions")
+    return lines
+
+
+def _run(hosts: Hosts, stack: Stack, *arguments: str) -> str:
+    """Return the output of the program that asks Alertmanager on its host."""
     host = _host(stack)
     program = files("rackwright.hosts.onhost").joinpath("ask_alertmanager.py").read_bytes()
-    more = () if body is None else (json.dumps(body),)
     port = str(stack.fleet.hosts[host].roles.get("alertmanager", {}).get("port", PORT))
-    done = hosts.connection(host).run((INTERPRETER, "-I", "-S", "-", port, method, path, *more), program)
-    status, _, content = done.stdout.decode(errors="replace").partition("\n")
-    if done.status or status != "200":
-        said = done.stderr.strip() if done.status else f"it answers {status}: {content[:200]}"
-        help = f"Run {command('rackwright audit {}', stack.name)}, which names the part that does not run"
-        raise StepFailed(Diagnostic(f"{host}: Alertmanager", f"no answer: {said[-300:] or 'no message'}", help=help))
+    done = hosts.connection(host).run((INTERPRETER, "-I", "-S", "-", port, *arguments), program)
+    if done.status:
+        raise _silent(stack, done.stderr.strip())
+    return done.stdout.decode(errors="replace")
+
+
+def _parse(stack: Stack, status: str, content: str) -> Any:
+    if status != "200":
+        raise _silent(stack, f"it answers {status}: {content[:200]}")
     try:
         return parse_json(content.encode(), ANSWER_BYTES, DEPTH) if content.strip() else {}
     except InvalidData as error:
-        raise _invalid(host, str(error)) from None
+        raise _invalid(_host(stack), str(error)) from None
+
+
+def _silent(stack: Stack, message: str) -> StepFailed:
+    help = f"Run {command('rackwright audit {}', stack.name)}, which names the part that does not run"
+    return StepFailed(
+        Diagnostic(f"{_host(stack)}: Alertmanager", f"no answer: {message[-300:] or 'no message'}", help=help)
+    )
 
 
 def _alert(raw: Mapping[str, Any]) -> FiringAlert:

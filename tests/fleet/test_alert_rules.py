@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from rackwright.fleet.render_alerts import RUNBOOK, alert_names, render, topics
+from rackwright.fleet.render_alerts import (
+    ALERTS_OF_HOST,
+    ALERTS_OF_SERVICE,
+    RUNBOOK,
+    alert_names,
+    render,
+    topics,
+)
 from rackwright.schema.alerts import Alerts
 from tests.support.debian_programs import debian_program
 from tests.support.sources import ROOT
@@ -179,6 +186,48 @@ def test_no_series_of_one_host_silences_an_alert_of_another(host: str, tmp_path:
     assert passed(printed) == [True] * len(declared), printed
 
 
+def test_the_series_of_one_host_make_a_bounded_number_of_alerts(tmp_path: Path) -> None:
+    """Root of a host may send 50,000 series, and an account that writes metrics of a server 4,000."""
+    bounds = {
+        rule["alert"]: ALERTS_OF_SERVICE if rule["job"] == "services" else ALERTS_OF_HOST
+        for several in topics().values() for rule in several if "job" in rule
+    }  # fmt: skip
+    for alert, bound in bounds.items():
+        case, rule = CASES[alert], rules()[alert]
+        series = {
+            f'{name[:-1]},x="{number}"}}': values for name, values in case["firing"].items() for number in range(60)
+        }
+        test = {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "promql_expr_test": [{
+                "expr": f"count(ALERTS{{alertname={promql_text(alert)}}}) <= bool {bound}",
+                "eval_time": f"{case['begins'] + minutes(rule['for'])}m",
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }],
+        }  # fmt: skip
+        write_tests(tmp_path / alert, rule, [test])
+    printed = promtool(tmp_path)
+    assert passed(printed) == [True] * len(bounds), printed
+
+
+def test_of_many_certificates_those_that_end_first_are_alerts(tmp_path: Path) -> None:
+    [name] = CASES["CertificateEnds"]["firing"]
+    series = {name.replace("/a/", f"/{number:02}/"): f"{number * 3600}x20" for number in range(60)}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": each, "values": values} for each, values in series.items()],
+        "promql_expr_test": [{
+            "expr": 'count(ALERTS{file=~"/etc/0[0-7]/tls.crt"}) - count(ALERTS)',
+            "eval_time": "1m",
+            "exp_samples": [{"labels": "{}", "value": 0}],
+        }],
+    }  # fmt: skip
+    write_tests(tmp_path / "one", rules()["CertificateEnds"], [test])
+    printed = promtool(tmp_path)
+    assert passed(printed) == [True], printed
+
+
 def promql_text(value: object) -> str:
     """Return *value* as a text of PromQL."""
     return json.dumps(str(value))
@@ -190,7 +239,7 @@ def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
     )
     latency = {rule["expr"]: rule for rule in found["drives"] if rule["alert"] == "IoLatencyHigh"}
 
-    assert [(re.findall('instance=~"(.*?)"', expr), expr.rpartition(" ")[2]) for expr in latency] == [
+    assert [(re.findall('instance=~"(.*?)"', expr), expr.rpartition(" ")[2].rstrip(")")) for expr in latency] == [
         (["gpu-01"], "500"), (["gpu-02"], "50"),
     ]  # fmt: skip
     assert {rule["for"] for rule in latency.values()} == {"7s"}
@@ -216,7 +265,7 @@ def test_hosts_with_other_numbers_of_gpus_have_a_rule_of_their_own() -> None:
     found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, figures, {}, "gpu-01")
     lost = [rule["expr"] for rule in found["gpus"] if rule["alert"] == "GpuLost"]
 
-    assert [expr.rpartition(" ")[2] for expr in lost] == ["8", "4"]
+    assert [expr.rpartition(" ")[2].rstrip(")") for expr in lost] == ["8", "4"]
 
 
 def test_no_label_of_a_host_widens_a_rule() -> None:

@@ -84,6 +84,32 @@ def test_a_message_is_listed_and_a_silence_holds_it_back(place: tuple[Hosts, Sta
         alerts.expire(hosts, rack, "TestMessage", "service-01")
 
 
+def test_alerts_of_one_host_hide_none_of_another(place: tuple[Hosts, Stack]):
+    """Root of a host chooses the number and the labels of its series."""
+    hosts, rack = place
+    many = {f"x{number}": "y" * 900 for number in range(35)}
+    odd = {"alertname": "UnitFailed", "severity": "warning", "instance": "odd-01", **many}
+    body = [
+        *({"labels": {**odd, "name": f"{number}"}} for number in range(100)),
+        {"labels": {"alertname": "HostNotReached", "severity": "critical", "instance": "odd-01"}},
+        {"labels": {"alertname": "DriveFailing", "severity": "critical", "instance": "service-01"}},
+        {"labels": {"alertname": "AuditMissing", "severity": "warning", "stack": "rack"}},
+    ]  # fmt: skip
+    two = {**rack.fleet.hosts, "odd-01": SimpleNamespace(roles={})}
+    fleet = SimpleNamespace(monitoring=rack.fleet.monitoring, hosts=two)
+    wide = cast(Stack, SimpleNamespace(name="rack", fleet=fleet))
+    for part in range(0, len(body), 3):  # one argument of a program has at most 128 KiB
+        alerts._ask(hosts, wide, "POST", "/api/v2/alerts", body[part : part + 3])
+    found = {(each.alert, each.host, each.severity) for each in alerts.alerts(hosts, wide)}
+
+    assert found >= {
+        ("AlertsNotListed", "odd-01", "warning"), ("HostNotReached", "odd-01", "critical"),
+        ("DriveFailing", "service-01", "critical"), ("AuditMissing", "", "warning"),
+    }  # fmt: skip
+    [long] = [each for each in alerts.alerts(hosts, wide) if each.alert == alerts.UNLISTED]
+    assert long.text == "The warning alerts of odd-01 are longer than 128 KiB, and are not listed"
+
+
 def test_a_silence_that_is_made_by_more_than_names_stays(monkeypatch: pytest.MonkeyPatch):
     asked = []
     plain = {"name": "alertname", "value": "GpuHot", "isRegex": False}
