@@ -21,9 +21,10 @@ from torch import Tensor
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import open_regular, parse_json, parse_object, read_file, read_whole
 from workloads.masking_report import report_problem, sha256_of
-from workloads.training import rows
+from workloads.training import records, rows
 from workloads.training.chat_template import Message, answer_of
 from workloads.training.config import Conversations, MaskedBy, Preferences, Tasks
+from workloads.training.records import RecordDigests
 from workloads.training.tokenizer import load_tokenizer
 
 LINE_BYTES = 64 << 20
@@ -76,8 +77,10 @@ class ConversationData(NamedTuple):
     """Number of the person of each row to train on; None unless all conversations to train on name one."""
     names: tuple[str, ...]
     """Name of each person, by number."""
-    sources_N: tuple[bytes, ...]
-    """SHA-256 digest of the conversation of each row to train on; empty if rows share conversations."""
+    sources_N: tuple[RecordDigests, ...]
+    """Digests of the conversation of each row to train on; empty if rows share conversations."""
+    unread: frozenset[str]
+    """Keys of messages to train on that no chat template reads."""
 
 
 def load(config: Conversations) -> ConversationData:
@@ -90,9 +93,10 @@ def load(config: Conversations) -> ConversationData:
     """
     tokenizer = load_chat_tokenizer(config.tokenizer)
     parts: tuple[list[Tokens], list[Tokens]] = ([], [])
-    records: list[int] = []
+    numbers: list[int] = []
     persons: list[str | None] = []
-    sources: list[bytes] = []
+    sources: list[RecordDigests] = []
+    unread: set[str] = set()
     left_out: Counter[str] = Counter()
     for number, (conversation, person) in enumerate(read_rows(config, _parse_with_person, EXPECTED)):
         is_held_out = rows.is_held_out(conversation, config.held_out)
@@ -102,9 +106,11 @@ def load(config: Conversations) -> ConversationData:
         left_out[TOO_LONG] += len(fitting) < len(examples)  # its end would be cut, and models learn endings
         parts[is_held_out].extend(fitting)
         if not is_held_out:
-            records += [number] * len(fitting)
+            numbers += [number] * len(fitting)
             persons += [person] * len(fitting)
-            sources += [rows.source_digest(conversation)] * len(fitting)
+            content = records.canonical(conversation.messages, conversation.tools)
+            sources += [records.digests(content, (each.tokens for each in fitting))] * len(fitting)
+            unread |= {*records.unread_keys(conversation.messages)}
     left_out = +left_out
     if not parts[False]:
         problem = (
@@ -115,11 +121,13 @@ def load(config: Conversations) -> ConversationData:
     length = config.sequence_length
     training, held_out = (place(each, length) for each in parts)
     if config.packed is True:
-        return ConversationData(training, held_out, left_out, None, None, (), ())
-    numbers = {person: number for number, person in enumerate(dict.fromkeys(persons))}
-    named = None if None in numbers else torch.tensor([numbers[person] for person in persons])
-    names = () if named is None else tuple(str(each) for each in numbers)
-    return ConversationData(training, held_out, left_out, torch.tensor(records), named, names, (*sources,))
+        return ConversationData(training, held_out, left_out, None, None, (), (), frozenset())
+    known = {person: number for number, person in enumerate(dict.fromkeys(persons))}
+    named = None if None in known else torch.tensor([known[person] for person in persons])
+    names = () if named is None else tuple(str(each) for each in known)
+    return ConversationData(
+        training, held_out, left_out, torch.tensor(numbers), named, names, (*sources,), frozenset(unread)
+    )
 
 
 def describe(left_out: Mapping[str, int]) -> str:

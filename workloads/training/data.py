@@ -15,6 +15,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.foreign import read_whole
 from workloads.training import conversations, preferences, rows
 from workloads.training.config import Conversations, Data, Digits, Preferences, Rows, Tasks, Text
+from workloads.training.records import RecordDigests
 from workloads.training.tasks import TaskSet
 from workloads.training.tasks import load as load_tasks
 from workloads.training.tokenizer import load_tokenizer
@@ -47,8 +48,10 @@ class Examples(NamedTuple):
     """Number of the person that each example belongs to; None if the rows name none."""
     names: tuple[str, ...] = ()
     """Name of each person in the rows, by number."""
-    sources: tuple[bytes, ...] = ()
-    """SHA-256 digest of the record that each example comes from, before any tokenizer; empty if ``x`` is the record."""
+    sources: tuple[RecordDigests, ...] = ()
+    """Digests of the record that each example comes from; empty if ``x`` is the record."""
+    unread: frozenset[str] = frozenset()
+    """Keys of messages that no chat template reads."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -126,12 +129,12 @@ def _parts(config: Data) -> tuple[Examples, Examples]:
         found = conversations.load(config)
         own = Examples(
             *found.training, left_out=found.left_out, records=found.records_N, persons=found.persons_N,
-            names=found.names, sources=found.sources_N,
+            names=found.names, sources=found.sources_N, unread=found.unread,
         )  # fmt: skip
         return own, Examples(*found.held_out)
     if isinstance(config, Preferences):
-        chosen, unseen, left_out, sources = preferences.load(config)
-        return Examples(*chosen, left_out=left_out, sources=sources), Examples(*unseen)
+        chosen, unseen, left_out, sources, unread = preferences.load(config)
+        return Examples(*chosen, left_out=left_out, sources=sources, unread=unread), Examples(*unseen)
     if isinstance(config, Tasks):
         known, fresh, left_out = load_tasks(config)
         return Examples(*known[:2], left_out=left_out, tasks=known.tasks), Examples(*fresh[:2], tasks=fresh.tasks)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import rows
+from workloads.training import records, rows
 from workloads.training.chat_template import Message
 from workloads.training.config import Preferences
 from workloads.training.conversations import (
@@ -22,6 +22,7 @@ from workloads.training.conversations import (
     tokenize,
     without_nulls,
 )
+from workloads.training.records import RecordDigests
 
 EXPECTED = 'objects such as {"prompt": "…", "chosen": "…", "rejected": "…"}, of texts or of lists of messages'
 # Shape letters: N pairs, 2 answers of a pair, the chosen one first, S positions of a prompt with its answer.
@@ -55,8 +56,10 @@ class PreferenceData(NamedTuple):
     held_out: Pairs
     left_out: Mapping[str, int]
     """Number of pairs and thoughts that nothing learns from, by the reason."""
-    sources: tuple[bytes, ...]
-    """SHA-256 digest of each preference to train on."""
+    sources: tuple[RecordDigests, ...]
+    """Digests of each preference to train on."""
+    unread: frozenset[str]
+    """Keys of messages to train on that no chat template reads."""
 
 
 def load(config: Preferences) -> PreferenceData:
@@ -68,7 +71,8 @@ def load(config: Preferences) -> PreferenceData:
     tokenizer = load_chat_tokenizer(config.tokenizer)
     parts: tuple[list[tuple[Tokens, Tokens]], list[tuple[Tokens, Tokens]]] = ([], [])
     left_out: Counter[str] = Counter()
-    sources: list[bytes] = []
+    sources: list[RecordDigests] = []
+    unread: set[str] = set()
     for each in read_rows(config, parse, EXPECTED):
         is_held_out = rows.is_held_out([each.prompt, each.tools], config.held_out)
         pair = _tokens(tokenizer, each, each.chosen, left_out), _tokens(tokenizer, each, each.rejected, left_out)
@@ -78,12 +82,20 @@ def load(config: Preferences) -> PreferenceData:
             left_out[SAME] += 1
         else:
             parts[is_held_out].append(pair)
-            sources += [] if is_held_out else [rows.source_digest(each)]
+            if not is_held_out:
+                sources.append(records.digests(_canonical(each), (answer.tokens for answer in pair)))
+                unread |= {*records.unread_keys([*each.prompt, *each.chosen, *each.rejected])}
     if not parts[False]:
         problem = f"no pair in {config.path} fits {config.sequence_length} tokens; {describe(left_out) or 'none'}"
         raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other preferences"))
     training, held_out = (pad(each, config.sequence_length) for each in parts)
-    return PreferenceData(training, held_out, left_out, (*sources,))
+    return PreferenceData(training, held_out, left_out, (*sources,), frozenset(unread))
+
+
+def _canonical(preference: Preference) -> list[Any]:
+    """Return what is learnt from *preference*, wherever its prompt ends."""
+    answers = (preference.chosen, preference.rejected)
+    return [records.canonical([*preference.prompt, *answer], preference.tools) for answer in answers]
 
 
 def parse(row: Any) -> Preference:

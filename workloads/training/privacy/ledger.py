@@ -1,8 +1,8 @@
 """The ledger of a data set: every mechanism that has run on its rows, in a durable file beside them.
 
 A ledger is a directory, which several data sets may share: ``NAME.jsonl`` has the total and the charges of a data set,
-``NAME.rows`` the keyed digests of its rows, ``NAME.persons`` those of each row with its person, and ``key`` the key
-of all digests. A charge is on the drive before its
+``NAME.rows`` and ``NAME.tokens`` the keyed digests of its rows and of their tokens, ``NAME.persons`` those of each row
+with its person, and ``key`` the key of all digests. A charge is on the drive before its
 steps begin. The file has sampling rate, noise and steps, which an accountant composes; it has no epsilon of a run.
 """
 
@@ -34,8 +34,10 @@ class RowDigests(NamedTuple):
     """Keyed digests of the rows of a run."""
 
     rows: frozenset[bytes]
+    tokens: frozenset[bytes]
+    """Digests of the tokens of each row; empty for images."""
     pairs: frozenset[bytes]
-    """Digest of each row, followed by that of its person; empty with unit record."""
+    """Digest of each row, and of its tokens, followed by that of its person; empty with unit record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Ledger:
         self.directory, self.name = directory, name
         self.file, self._key_file = directory / f"{name}.jsonl", directory / "key"
         self._rows_file, self._persons_file = directory / f"{name}.rows", directory / f"{name}.persons"
+        self._tokens_file = directory / f"{name}.tokens"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -110,7 +113,7 @@ class Ledger:
         """
         with self.lock():
             key = self._key()
-            digests, pairs = digests_by(key)
+            digests = digests_by(key)
             self._check_others(digests)
             if not self.file.exists():
                 self._check_no_charges_are_lost()
@@ -119,11 +122,15 @@ class Ledger:
                 problem = f"the ledger has a total of {_describe(known)}, and the run declares {_describe(total)}"
                 raise self._error(problem, "Declare the total of the ledger")
             known_rows = _read_digests(self._rows_file)
-            known_pairs = self._check_persons(total, pairs, known_rows)
-            if new_pairs := pairs - known_pairs:
-                _replace(self._persons_file, b"".join(sorted(known_pairs | new_pairs)))
-            if new := digests - known_rows:
-                _replace(self._rows_file, b"".join(sorted(known_rows | new)))
+            known_pairs = self._check_persons(total, digests, known_rows)
+            known_tokens = self._check_tokens(digests, known_rows)
+            for file, own, known_digests in (
+                (self._persons_file, digests.pairs, known_pairs),
+                (self._tokens_file, digests.tokens, known_tokens),
+                (self._rows_file, digests.rows, known_rows),  # the last one: the others are never missing beside it
+            ):
+                if own - known_digests:
+                    _replace(file, b"".join(sorted(known_digests | own)))
 
     def charges(self) -> Sequence[Charge]:
         """Return all charges, without changing the files.
@@ -174,25 +181,40 @@ class Ledger:
             raise self._error(f"its key has {len(key)} bytes instead of {KEY_BYTES}", "Restore a backup")
         return key
 
-    def _check_persons(self, total: Total, pairs: frozenset[bytes], rows: set[bytes]) -> set[bytes]:
-        """Return the known pairs of row and person.
+    def _check_tokens(self, digests: RowDigests, rows: set[bytes]) -> set[bytes]:
+        """Return the known digests of tokens.
 
         Raises:
-            UserError: A row of *pairs* has another person than before, or two.
+            UserError: They are missing beside *rows*, the known rows.
+        """
+        if rows and digests.tokens and not self._tokens_file.exists():
+            raise self._error("the digests of the tokens of its rows are missing", "Restore a backup")
+        return _read_digests(self._tokens_file)
+
+    def _check_persons(self, total: Total, digests: RowDigests, rows: set[bytes]) -> set[bytes]:
+        """Return the known pairs of row and person, and of its tokens and person.
+
+        Raises:
+            UserError: A row of *digests* has another person than before, or two.
         """
         known = _read_digests(self._persons_file, 2 * DIGEST_BYTES)
         if total.unit == "person" and rows - {each[:DIGEST_BYTES] for each in known}:
             raise self._error("the persons of its rows are missing", "Restore a backup")
-        persons = Counter(each[:DIGEST_BYTES] for each in known | pairs)
-        if redefined := sum(number > 1 for number in persons.values()):
-            problem = f"{redefined} of {len(persons)} rows have another person than before, or two persons"
+        persons = Counter(each[:DIGEST_BYTES] for each in known | digests.pairs)
+        contents = rows | digests.rows
+        if redefined := {each for each, number in persons.items() if number > 1}:
+            number = max(len(redefined & contents), len(redefined - contents))
+            problem = f"{number} of {len(contents)} rows have another person than before, or two persons"
             raise self._error(problem, "Give each row its one person, as at the first start")
         return known
 
-    def _check_others(self, digests: frozenset[bytes]) -> None:
+    def _check_others(self, digests: RowDigests) -> None:
         for file in sorted(self.directory.glob("*.rows")):
-            if file != self._rows_file and (shared := len(digests & _read_digests(file))):
-                problem = f"{shared} of {len(digests)} rows belong to data set {file.stem}, whose budget they have"
+            if file == self._rows_file:
+                continue
+            tokens = _read_digests(file.with_suffix(".tokens"))
+            if shared := max(len(digests.rows & _read_digests(file)), len(digests.tokens & tokens)):
+                problem = f"{shared} of {len(digests.rows)} rows belong to data set {file.stem}, whose budget they have"
                 raise self._error(problem, f"Write data: {file.stem}")
 
     def _check_no_charges_are_lost(self) -> None:

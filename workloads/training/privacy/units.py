@@ -13,6 +13,9 @@ from workloads.privacy_settings import Privacy
 from workloads.training.data import Examples
 from workloads.training.privacy import noise
 from workloads.training.privacy.ledger import DIGEST_BYTES, RowDigests
+from workloads.training.records import MESSAGE_KEYS, RecordDigests
+
+SHOWN_KEYS = 5
 
 
 class Units:
@@ -21,8 +24,9 @@ class Units:
     def __init__(self, examples: Examples, privacy: Privacy) -> None:
         """
         Raises:
-            UserError: The rows name no persons.
+            UserError: The rows name no persons, or messages have keys that no chat template reads.
         """
+        _check_keys(examples)
         owners = examples.persons if privacy.unit == "person" else examples.records
         if owners is None and privacy.unit == "person":
             problem, expected = "the rows name no persons", "the array group, or the key person in each row"
@@ -51,13 +55,24 @@ class Units:
 
 
 def _records(examples: Examples, owners: Tensor | None) -> Tensor:
-    """Return the number of the record of each example; records with the same content are one, so that one clip holds.
+    """Return the number of the record of each example; one clip holds for all records that are the same.
 
-    A record has one content, whose examples may be several.
+    Records with the same content or the same tokens are one, whose examples may be several.
     """
+    above: dict[bytes, bytes] = {}
+
+    def first_of(digest: bytes) -> bytes:
+        while (upper := above.setdefault(digest, digest)) != digest:
+            above[digest] = above[upper]  # halves the way of the next call
+            digest = upper
+        return digest
+
+    known = sources(examples)
+    for each in known:
+        above[first_of(each.tokens)] = first_of(each.content)
     first: dict[bytes, int] = {}
     numbers = range(len(examples)) if owners is None else owners.tolist()
-    return torch.tensor([first.setdefault(each, n) for each, n in zip(contents(examples), numbers, strict=True)])
+    return torch.tensor([first.setdefault(first_of(each.content), n) for each, n in zip(known, numbers, strict=True)])
 
 
 def _groups(numbers: Tensor) -> Iterator[Tensor]:
@@ -84,35 +99,53 @@ def parts(units: list[Tensor], most: int) -> Iterator[list[Tensor]]:
 def digests(examples: Examples, key: bytes, unit: str = "record") -> RowDigests:
     """Return the keyed digests of the record of each example, and with unit person those of its person.
 
-    Digests depend neither on other records nor on a tokenizer.
+    Digests do not depend on other records, and those of contents not on a tokenizer.
     """
-    rows = [_digest(each, key) for each in contents(examples)]
+    known = sources(examples)
+    rows = [_digest(each.content, key) for each in known]
+    tokens = [_digest(b"tokens\0" + each.tokens, key) for each in known if examples.sources]
     if unit != "person" or examples.persons is None:
-        return RowDigests(frozenset(rows), frozenset())
+        return RowDigests(frozenset(rows), frozenset(tokens), frozenset())
     names = [_digest(b"person\0" + each.encode(), key) for each in examples.names]
-    pairs = zip(rows, (names[number] for number in examples.persons.tolist()), strict=True)
-    return RowDigests(frozenset(rows), frozenset(row + person for row, person in pairs))
+    persons = [names[number] for number in examples.persons.tolist()]
+    pairs = {row + person for each in (rows, tokens) if each for row, person in zip(each, persons, strict=True)}
+    return RowDigests(frozenset(rows), frozenset(tokens), frozenset(pairs))
 
 
 def fingerprint(examples: Examples, owners: int) -> str:
     """Return the digest of all examples in their order, their records and persons, and the number of *owners*."""
     digest = hashlib.sha256(f"{owners} {examples.digest()}\n".encode())
-    for each in contents(examples):
-        digest.update(each)
+    for each in sources(examples):
+        digest.update(each.content + each.tokens)
     for numbers in (examples.records, examples.persons):
         digest.update(b"none" if numbers is None else numbers.long().contiguous().numpy().tobytes())
     digest.update("\0".join(examples.names).encode())
     return digest.hexdigest()
 
 
-def contents(examples: Examples) -> Sequence[bytes]:
-    """Return the SHA-256 digest of the record of each example."""
+def sources(examples: Examples) -> Sequence[RecordDigests]:
+    """Return the digests of the record of each example; an image is known by its content alone."""
     if examples.sources:
         return examples.sources
-    return [
+    x = examples.x + 0.0 if examples.x.is_floating_point() else examples.x  # -0.0 is the same number as 0.0
+    contents = (
         hashlib.sha256(b"".join(each.contiguous().numpy().tobytes() for each in pair)).digest()
-        for pair in zip(examples.x, examples.y, strict=True)
-    ]
+        for pair in zip(x, examples.y, strict=True)
+    )
+    return [RecordDigests(each, each) for each in contents]
+
+
+def _check_keys(examples: Examples) -> None:
+    """
+    Raises:
+        UserError: Messages have keys that no chat template reads, by which the same tokens would look like other rows.
+    """
+    if examples.unread:
+        named = sorted(examples.unread)
+        shown = ", ".join(named[:SHOWN_KEYS]) + (", …" if len(named) > SHOWN_KEYS else "")
+        problem = f"messages have keys that no chat template reads: {shown}"
+        expected = f"messages of {', '.join(sorted(MESSAGE_KEYS))}"
+        raise UserError(Diagnostic("data.path", problem, expected, "Remove these keys from the messages"))
 
 
 def _digest(content: bytes, key: bytes) -> bytes:
