@@ -100,14 +100,14 @@ def _rule(rule: Rule, fill: Mapping[str, str], delays: Mapping[str, int]) -> dic
     """Return *rule* with values in its placeholders, as Prometheus has it."""
     return {
         "alert": rule["alert"],
-        "expr": _bounded(rule, _fill(rule["expr"], fill)),
+        "expr": _with_limit(rule, _fill(rule["expr"], fill)),
         "for": f"{delays[rule['alert']]}s" if rule["alert"] in delays else rule["for"],
         "labels": {"severity": rule["severity"]},
         "annotations": {"summary": _fill(rule["summary"], fill), "runbook": f"{RUNBOOK}#{rule['alert'].lower()}"},
     }
 
 
-def _bounded(rule: Rule, expr: str) -> str:
+def _with_limit(rule: Rule, expr: str) -> str:
     """Return *expr* with a bounded number of results for each host, so that one host cannot fill Alertmanager.
 
     A rule with `lowest` keeps the lowest values, others the highest ones.

@@ -100,10 +100,10 @@ def _path(stack: Stack, host: str, severity: str) -> str:
     """Return the path of the alerts of a host, or for an empty one of those about no host of the stack."""
     others = "|".join(re.escape(name) for name in stack.fleet.hosts)
     instance = f'="{host}"' if host else f"!~{json.dumps(others)}"
-    return _filtered(f"instance{instance}", f"severity{SEVERITIES[severity]}")
+    return _query(f"instance{instance}", f"severity{SEVERITIES[severity]}")
 
 
-def _filtered(*matchers: str) -> str:
+def _query(*matchers: str) -> str:
     return "/api/v2/alerts?" + "&".join(f"filter={quote(each, safe='')}" for each in matchers)
 
 
@@ -215,7 +215,7 @@ def send_test(hosts: Hosts, stack: Stack, severity: Severity) -> tuple[str, ...]
     ends = (now + timedelta(minutes=TEST_MINUTES)).isoformat()
     body = [{"labels": labels, "annotations": {"summary": summary}, "startsAt": now.isoformat(), "endsAt": ends}]
     _ask(hosts, stack, "POST", "/api/v2/alerts", body)
-    own = _filtered(f"sent={json.dumps(labels['sent'])}")
+    own = _query(f"sent={json.dumps(labels['sent'])}")
     sent = [each for each in _rows(hosts, stack, own) if _text(each, "labels", "sent") == labels["sent"]]
     return _alert(sent[0]).receivers if sent else ()
 

@@ -64,7 +64,7 @@ def test_a_mount_of_an_earlier_declaration_is_a_difference_and_ends():
     point = SimpleNamespace(target=old.target)
     found = cast(Facts, SimpleNamespace(mounts=[point, *(SimpleNamespace(target=each) for each in declared)]))
     directory = f"{MOUNTS}/{workload.owner}"
-    assert mounts.undeclared(found, directory, declared) == (old.target,)
+    assert mounts.undeclared_mounts(found, directory, declared) == (old.target,)
     [step] = mounts.steps(workload, {f"mounts:{directory}"}, found)
     assert isinstance(step, Command) and step.argv[-2:] == (old.unit, old.target)
     assert [claim.thing for claim in mounts.claims(workload)][-1] == f"mounts:{directory}"

@@ -124,7 +124,7 @@ def names_in(claims: Iterable[Claim]) -> frozenset[str]:
     return frozenset(each.removeprefix("mount:") for each in things if each.startswith(f"mount:{MOUNTS}/"))
 
 
-def undeclared(facts: Facts, directory: str, declared: Container[str]) -> tuple[str, ...]:
+def undeclared_mounts(facts: Facts, directory: str, declared: Container[str]) -> tuple[str, ...]:
     """Return the mounts below *directory* that are not *declared*."""
     targets = {each.target for each in facts.mounts if each.target.startswith(f"{directory}/")}
     return tuple(sorted(target for target in targets if target not in declared))
@@ -155,7 +155,7 @@ def steps(workload: WorkloadPart, differences: set[str], facts: Facts) -> Iterat
     """Yield the steps that end undeclared mounts, and make those whose unit or mount is among the *differences*."""
     directory = f"{MOUNTS}/{workload.owner}"
     if f"mounts:{directory}" in differences:
-        ended = undeclared(facts, directory, {each.target for each in mounts(workload)})
+        ended = undeclared_mounts(facts, directory, {each.target for each in mounts(workload)})
         arguments = (text for target in ended for text in (unit_of(target, "service"), target))
         argv = ("sh", "-c", _UNMOUNT, "sh", *arguments)
         yield Command(f"unmount {len(ended)} paths that {workload.name} does not declare", argv)

@@ -168,7 +168,7 @@ def _observe_property(declared: Container[str], facts: Facts, sort: str, key: st
         case "model":
             return observe_model(facts, key, name)
         case "mounts":
-            return mounts.undeclared(facts, key, declared)
+            return mounts.undeclared_mounts(facts, key, declared)
         case "mount" if name != "present":
             return mounts.observe(facts, key, name, claim.want.get("path"))
         case _:
