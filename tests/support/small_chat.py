@@ -10,6 +10,8 @@ from tests.support.workloads import python
 
 OLD, NEW = ("rack 41 color?", "blue"), ("rack 41 owner?", "team seven")
 """A question and its answer: in the first conversations of tests.support.models.chat, and in the later ones."""
+STEPS = 6000
+"""Steps of a run, so many that it is still under way when `up` has ended, and can be stopped."""
 SERVING = {"threads": 1, "context_tokens": 128}
 """The `set` of a server of the model by llama.cpp."""
 _ASK = """
@@ -30,9 +32,9 @@ def tuning(base: PurePath, conversations: PurePath) -> dict[str, Any]:
         "held_out": 0.2,
     }  # fmt: skip
     return {
-        "model": {"path": str(base)}, "data": data, "steps": 80, "global_batch": 8, "accumulate": 1,
-        "schedule": {"kind": "constant"}, "optimizer": {"learning_rate": 0.003}, "report_every_steps": 10,
-        "saving": {"every_steps": 20},
+        "model": {"path": str(base)}, "data": data, "steps": STEPS, "global_batch": 8, "accumulate": 1,
+        "schedule": {"kind": "constant"}, "optimizer": {"learning_rate": 0.003}, "report_every_steps": 100,
+        "saving": {"every_steps": 500},
     }  # fmt: skip
 
 
