@@ -16,7 +16,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with open("{MESSAGES}", "a") as file:
-            file.write(json.dumps({{"path": self.path, **body}}) + "\\\\n")
+            file.write(json.dumps({{"path": self.path, **body}}) + "\\n")
         self.send_response(200)
         self.end_headers()
 http.server.HTTPServer(("127.0.0.1", 9009), Receiver).serve_forever()
