@@ -17,7 +17,7 @@ DIFFERS = 1
 
 @app.command("list")
 def list_alerts(stack: StackName, as_json: AsJson = False) -> None:
-    """Show the alerts that fire, and the silences that hold.
+    """Show the alerts that fire, and the silences that hold or are to hold later.
 
     Exit status: 0 no alert above `info` fires, but for those that are held back, 1 one fires, 3 the monitoring host was
     not reached, 4 Alertmanager does not answer.
@@ -38,7 +38,10 @@ def list_alerts(stack: StackName, as_json: AsJson = False) -> None:
             terminal.show(f"{each.severity:8} {each.alert}: {each.text}")
         for one in held:
             where = f"{f' of {one.host}' if one.host else ''}{' by further labels' if one.by_more else ''}"
-            terminal.show(f"silence  {one.alert or 'all alerts'}{where} until {one.ends}: {one.reason} ({one.author})")
+            begins = f" from {one.begins}" if one.begins else ""
+            terminal.show(
+                f"silence  {one.alert or 'all alerts'}{where}{begins} until {one.ends}: {one.reason} ({one.author})"
+            )
         if not found:
             terminal.show("no alert fires")
     raise typer.Exit(DIFFERS if any(not each.held_back and each.severity != "info" for each in found) else 0)

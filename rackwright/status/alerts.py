@@ -28,6 +28,9 @@ SEVERITIES = {"critical": '="critical"', "warning": '="warning"', "info": '!~"cr
 HEARTBEAT, TEST = "Heartbeat", "TestMessage"
 TEST_MINUTES = 5
 """Minutes after which a test message counts as resolved."""
+HOLDING = ("active", "pending")
+IDENTITY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}")
+"""Form of the identity of a silence, a UUID, which becomes a part of a path."""
 TEXT_MAX = 500
 """Characters of a reason and of a summary."""
 
@@ -75,6 +78,8 @@ class Silence:
     """Time of its end."""
     by_more: bool = False
     """Whether it also depends on other labels, or on patterns, as one that was made with other tools."""
+    begins: str = ""
+    """Time of its begin if it does not hold yet, as one that was made with other tools; else empty."""
 
 
 def alerts(hosts: Hosts, stack: Stack) -> list[FiringAlert]:
@@ -118,8 +123,11 @@ def _part(stack: Stack, host: str, severity: str, answer: str) -> list[FiringAle
 
 
 def silences(hosts: Hosts, stack: Stack) -> list[Silence]:
-    """Return the silences that hold, by their end; the errors are those of `alerts`."""
-    found = (each for each in _rows(hosts, stack, "/api/v2/silences") if _text(each, "status", "state") == "active")
+    """Return the silences that hold or are to hold later, by their end; the errors are those of `alerts`."""
+    rows = _rows(hosts, stack, "/api/v2/silences")
+    found = [each for each in rows if _text(each, "status", "state") in HOLDING]
+    if wrong := [each for each in found if not IDENTITY.fullmatch(_text(each, "id"))]:
+        raise _invalid(_host(stack), f"the identity of a silence is {_text(wrong[0], 'id')[:100]!r}")
     return sorted((_silence(each) for each in found), key=lambda each: each.ends)
 
 
@@ -161,8 +169,7 @@ def expire(hosts: Hosts, stack: Stack, alert: str, host: str) -> list[Silence]:
         help = f"Look at the silences that {command('rackwright alert list {}', stack.name)} shows"
         raise DeclarationError(Diagnostic("ALERT", f"no silence of {alert}{where} holds", help=help))
     for each in held:
-        # the identity is a text of the server
-        _ask(hosts, stack, "DELETE", f"/api/v2/silence/{quote(each.id, safe='')}")
+        _ask(hosts, stack, "DELETE", f"/api/v2/silence/{each.id}")
     return held
 
 
@@ -308,14 +315,17 @@ def _alert(raw: Mapping[str, Any]) -> FiringAlert:
 
 
 def _silence(raw: Mapping[str, Any]) -> Silence:
-    rows = raw.get("matchers")
-    rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    found = raw.get("matchers")
+    rows = [row for row in found if isinstance(row, Mapping)] if isinstance(found, list) else []
     matchers = {_text(row, "name"): _text(row, "value") for row in rows}
     alert, host = matchers.get("alertname", ""), matchers.get("instance", "")
     plain = all(row.get("isRegex") is False and row.get("isEqual", True) is True for row in rows)
-    by_more = not plain or not matchers.keys() <= {"alertname", "instance"}
+    # matchers that are no objects or have the name of another one are left out of the table
+    whole = isinstance(found, list) and len(matchers) == len(found)
+    by_more = not plain or not whole or not matchers.keys() <= {"alertname", "instance"}
     times = _text(raw, "comment"), _text(raw, "createdBy"), _text(raw, "endsAt")
-    return Silence(_text(raw, "id"), alert, host, *times, by_more)
+    begins = _text(raw, "startsAt") if _text(raw, "status", "state") == "pending" else ""
+    return Silence(_text(raw, "id"), alert, host, *times, by_more, begins)
 
 
 def _text(raw: Any, *keys: str) -> str:

@@ -115,20 +115,38 @@ def test_a_silence_that_is_made_by_more_than_names_stays(monkeypatch: pytest.Mon
     plain = {"name": "alertname", "value": "GpuHot", "isRegex": False}
     pattern, not_equal = plain | {"isRegex": True}, plain | {"isEqual": False}
     by_profile = {"name": "profile", "value": "p", "isRegex": False}
+    matchers = [[plain], [pattern], [plain, by_profile], [not_equal], ["x"], [plain, "x"], [plain, plain], [plain, {}]]
     rows = [
-        {"id": identity, "status": {"state": "active"}, "matchers": matchers}
-        for identity, matchers in {
-            "a/../b?": [plain], "b": [pattern], "c": [plain, by_profile], "d": [not_equal], "e": ["x"],
-        }.items()
-    ]  # fmt: skip
+        {"id": f"{number:08}", "status": {"state": "active"}, "matchers": each}
+        for number, each in enumerate([*matchers, None, {}])
+    ]
+    rows.append({**rows[0], "id": "00000010", "status": {"state": "pending"}, "startsAt": "2027", "endsAt": "2028"})
+    rows.append({**rows[0], "id": "00000011", "status": {"state": "expired"}})
 
     def ask(_hosts: Any, _stack: Any, method: str, path: str, _body: Any = None) -> Any:
         asked.append((method, path))
         return rows if method == "GET" else {}
 
     monkeypatch.setattr(alerts, "_ask", ask)
-    assert [each.id for each in alerts.expire(cast(Hosts, None), stack(1), "GpuHot", "")] == ["a/../b?"]
-    assert asked[1:] == [("DELETE", "/api/v2/silence/a%2F..%2Fb%3F")]
+    ended = alerts.expire(cast(Hosts, None), stack(1), "GpuHot", "")
+    assert [(each.id, each.begins) for each in ended] == [("00000000", ""), ("00000010", "2027")]
+    assert asked[1:] == [("DELETE", "/api/v2/silence/00000000"), ("DELETE", "/api/v2/silence/00000010")]
+
+
+@pytest.mark.parametrize("identity", ["..", "", ".", "a/../b?", "x?y#z", "é" * 36, 5, None, "a" * 65])
+def test_a_silence_with_an_odd_identity_is_refused(monkeypatch: pytest.MonkeyPatch, identity: Any):
+    """The identity becomes a part of the path of a request that deletes."""
+    asked = []
+    plain = {"name": "alertname", "value": "GpuHot", "isRegex": False}
+
+    def ask(_hosts: Any, _stack: Any, method: str, path: str, _body: Any = None) -> Any:
+        asked.append(method)
+        return [{"id": identity, "status": {"state": "active"}, "matchers": [plain]}]
+
+    monkeypatch.setattr(alerts, "_ask", ask)
+    with pytest.raises(StepFailed, match="the identity of a silence"):
+        alerts.expire(cast(Hosts, None), stack(1), "GpuHot", "")
+    assert asked == ["GET"]
 
 
 def test_a_server_that_does_not_answer_is_one_plain_error(place: tuple[Hosts, Stack]):
