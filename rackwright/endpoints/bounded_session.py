@@ -19,6 +19,8 @@ LOWEST_RATE = 4 << 10
 """Lowest accepted rate of a body in bytes per second; eight parts may share a bound of bandwidth."""
 SINGLE_MAX = 5 << 30
 """Maximum bytes of a body. Source: Amazon S3 API, PutObject and UploadPart."""
+IS_ENCRYPTED = "is_encrypted"
+"""Attribute of a request whose answer is encrypted, so that no parser of XML reads it."""
 _DECLARATION = re.compile(rb"""^\s*<\?xml\s[^>]*?encoding\s*=\s*["'](?!(?i:utf-8|us-ascii)["'])""")
 
 
@@ -59,7 +61,8 @@ class BoundedSession:
         if not is_object or answer.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             try:
                 content = read_bounded(answer.raw, ANSWER_BYTES)
-                _check_xml(content)
+                if not getattr(request, IS_ENCRYPTED, False):
+                    _check_xml(content)
             except InvalidData as error:
                 raise answer_refused(f"the answer of the store is refused: {error}") from None
             finally:

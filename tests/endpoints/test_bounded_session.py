@@ -1,6 +1,7 @@
 """Answers of a hostile object store: bounded in size, time and elements, and never followed to another server."""
 
 import gzip
+import io
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -113,3 +114,16 @@ def test_a_packed_body_is_not_unpacked(server: HostileServer) -> None:
     client = session("us-east-1", f"http://127.0.0.1:{server.port}", True)("rackwright", "secret-key-of-this-test")
 
     assert len(client.get_object(Bucket="models", Key="a")["Body"].read(1 << 20)) < 5000
+
+
+def test_an_encrypted_answer_is_not_read_as_xml():
+    """Its bytes may look like a declaration of XML."""
+    answer = SimpleNamespace(status_code=200, raw=io.BytesIO(b"\0<!x"))
+    session = BoundedSession(SimpleNamespace(send=lambda request: answer))
+    request = SimpleNamespace(stream_output=False, body=b"", headers={}, is_encrypted=True)
+
+    assert session.send(request).raw.read() == b"\0<!x"
+    answer.raw = io.BytesIO(b"\0<!x")
+    request.is_encrypted = request.stream_output = False
+    with pytest.raises(BotoCoreError, match="document type"):
+        session.send(request)
