@@ -279,6 +279,11 @@ def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
         ("metrics_proxy", {"port": 443}, "port: got 443; without root, a port is"),
         ("metrics_proxy", {"exporters": {}}, "exporters: got none; a proxy has"),
         ("metrics_proxy", {"exporters": {"a/b": 9100}}, "exporters: got a/b: 9100; an exporter"),
+        *(("metrics_proxy", {"exporters": {"a": place}}, "exporters: got a: ") for place in (
+            "/run/user/1000/x.sock", "/run/../tmp/x.sock", "/run/a/../../tmp/x", "/run/lock/x", "/run/shm/x",
+            "/run/./x", "/run/é", "/run/" + "a" * 80 + "!",
+            "/run//x", "/run/x/", "/run/", "/run", "/tmp/x", "/run/.x", "/run/" + "x" * 91,
+        )),
         ("prometheus", {"key": "in clear"}, "key: got the key in plain text"),
         ("prometheus", {"port": 443}, "port: got 443"),
         ("prometheus", {"alertmanager_port": 9090}, "alertmanager_port: got 9090, as for port"),
@@ -319,6 +324,11 @@ def test_what_cannot_be_is_refused(role: str, variables: dict[str, Any], wanted:
     [problem] = refusals(ROLES[role], "debian-12", given)
 
     assert wanted in f"{'.'.join(map(str, problem.path))}: {problem}"
+
+
+@pytest.mark.parametrize("place", ["/run/x.sock", "/run/rackwright-load-balancer/metrics.sock", "/run/a/b/c", 9100])
+def test_sockets_in_directories_of_roots_are_exporters(place: str | int):
+    assert [*refusals(ROLES["metrics_proxy"], "debian-12", {"key": KEY, "exporters": {"a": place}})] == []
 
 
 def test_alertmanager_gets_what_the_roles_declare():
