@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Tuple  # noqa: UP035 - a host may have Python 3.8
 
 Sample = Tuple[str, "Mapping[str, str]", float]  # noqa: UP006
@@ -70,11 +70,26 @@ def escape(text: str) -> str:
 
 
 def write_file(path: str, text: str) -> None:
-    """Write a file of metrics; the exporter never reads half a file."""
-    temporary = f"{path}.tmp"
-    with contextlib.suppress(FileNotFoundError):
-        Path(temporary).unlink()  # of a run that was killed, or another account's: nothing there is opened
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(temporary).replace(path)
+    """Write a file of metrics; the exporter never reads half a file.
+
+    The account of Prometheus owns the directory above that of the file, and may put a link or a directory in its place:
+    all is done below the descriptor of a directory of this account's.
+
+    Raises:
+        OSError: the directory is a link, or belongs to another account.
+    """
+    folder, _, name = path.rpartition("/")
+    temporary = f"{name}.tmp"
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(directory)
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"{folder} is a directory to which another account may write")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)  # of a run that was killed
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o644, dir_fd=directory), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
