@@ -116,7 +116,7 @@ def with_roles(fleet: Fleet) -> Fleet:
     if monitoring is None:
         return fleet
     monitored = {name: host for name, host in fleet.hosts.items() if not host.retired}
-    reached = addresses(monitoring, monitored)
+    reached, clients = addresses(monitoring, monitored), _clients(monitoring, monitored)
     jobs = {name: (PROXY_JOB, *exporters(host)) for name, host in monitored.items()}
     targets = [
         {"job": job, "instance": name, "address": _endpoint(reached[name], monitoring.port), "path": f"/{job}"}
@@ -131,7 +131,7 @@ def with_roles(fleet: Fleet) -> Fleet:
             update={
                 "roles": {
                     **host.roles,
-                    **_roles_of_host(monitoring, name, host, reached[name]),
+                    **_roles_of_host(monitoring, name, host, reached[name], clients),
                     **(_roles_of_servers(monitoring, targets, rules) if name == monitoring.host else {}),
                 }
             }
@@ -153,11 +153,20 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _roles_of_host(monitoring: Monitoring, name: str, host: Host, address: str) -> dict[str, dict[str, Any]]:
+def _clients(monitoring: Monitoring, hosts: Mapping[str, Host]) -> list[str]:
+    """Return the addresses of the monitoring host in declared networks, from which Prometheus connects."""
+    found = {each.address for several in stations(hosts).values() for each in several if each.host == monitoring.host}
+    return sorted(found)
+
+
+def _roles_of_host(
+    monitoring: Monitoring, name: str, host: Host, address: str, clients: list[str]
+) -> dict[str, dict[str, Any]]:
     node = host.roles.get(NODE, {})
     # a failed unit is an alert
     collectors = {"systemd": True, **node.get("collectors", {})}
-    proxy = {"address": address, "port": monitoring.port, "exporters": exporters(host), "key": monitoring.key}
+    reached = {"address": address, "port": monitoring.port, "clients": clients}
+    proxy = {**reached, "exporters": exporters(host), "key": monitoring.key}
     written = {DRIVES: DRIVE_FILE, **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {})}
     audits = monitoring.audits if name == monitoring.host else ()
     of_audits = (f"rackwright_audit_{stack}.prom" for stack in audits)

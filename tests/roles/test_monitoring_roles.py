@@ -2,9 +2,10 @@
 
 import json
 import re
+import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     hostile = str(directory / "hostile.sock")
     (directory / "hostile.prom").write_text(hostile_answer())
     exporters = {"node": found.exporter, "gone": 1, "services": services, HOSTILE[:7]: hostile}
-    write(directory, files("metrics_proxy", secrets, port=found.proxy, exporters=exporters))
+    write(directory, files("metrics_proxy", secrets, port=found.proxy, exporters=exporters, clients=["127.0.0.1"]))
     write(
         directory,
         files(
@@ -240,6 +241,38 @@ def test_nothing_answers_without_the_certificate_of_the_client(monitored: Monito
         assert [refused(port, path, each) for each in (without, host, other)] == [True] * 3
         assert get(port, path, client(monitored.directory))[0] == 200
     assert not listens(9094), "the port of Alertmanager for other instances"
+
+
+@pytest.mark.parametrize(("peers", "each"), [(1, 600), (20, 20)])
+def test_peers_without_a_certificate_leave_connections_to_the_monitoring_host(
+    monitored: Monitored, peers: int, each: int
+):
+    """A handshake that does not end holds a connection for ten seconds, and a new one may follow."""
+    with ExitStack() as stack:
+        for number in range(peers * each):
+            peer = stack.enter_context(socket.socket())
+            peer.bind((f"127.0.1.{1 + number % peers}", 0))
+            peer.connect(("127.0.0.1", monitored.proxy))
+            with suppress(ConnectionError):
+                peer.send(b"\x16")
+        assert get(monitored.proxy, "/proxy", client(monitored.directory))[0] == 200
+
+
+def test_one_peer_leaves_connections_to_another_that_is_no_declared_client(tmp_path: Path):
+    directory, port = tmp_path / "alone", free_port()
+    write(directory, files("prometheus"))
+    write(directory, files("metrics_proxy", port=port, exporters={"node": 1}))
+    (directory / "run/rackwright-metrics-proxy").mkdir(parents=True)
+    config = str(directory / "etc/rackwright/metrics_proxy/nginx.conf")
+    with running("nginx", "nginx", "-e", "stderr", "-g", "user root;", "-c", config), ExitStack() as stack:
+        wait_for(port)
+        for _ in range(600):
+            peer = stack.enter_context(socket.socket())
+            peer.bind(("127.0.1.1", 0))
+            peer.connect(("127.0.0.1", port))
+            with suppress(ConnectionError):
+                peer.send(b"\x16")
+        assert get(port, "/proxy", client(directory))[0] == 200
 
 
 def test_the_proxy_answers_for_exporters_and_nothing_else(monitored: Monitored):

@@ -27,6 +27,11 @@ def debian_program(name: str, package: str) -> Path:
     return unpacked
 
 
+def debian_file(path: str, package: str) -> Path:
+    """Return the file *path* of this computer, else that of *package*, unpacked below the cache."""
+    return Path(path) if Path(path).exists() else _unpacked(package) / path.lstrip("/")
+
+
 def link_debian_libraries(directory: Path, *packages: str) -> None:
     """Link the libraries of *packages*, which need not be installed, into *directory*, for LD_LIBRARY_PATH."""
     directory.mkdir()

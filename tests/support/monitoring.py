@@ -20,13 +20,14 @@ from rackwright.core.repository import Repository
 from rackwright.kinds.role.entries.files import FileEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.support.debian_programs import debian_program
+from tests.support.debian_programs import debian_file, debian_program
 from tests.support.expect import eventually
 from tests.support.our_roles import ROOT
 
 KEY = {"secret": "monitoring_key"}
 SECRETS = {"monitoring_key": "k" * 32, "other_key": "o" * 32, "alerts_url": "http://127.0.0.1:9/"}
 ETC = "/etc/rackwright"
+MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 
 def spec(role: str, **variables: Any) -> RoleSpec:
@@ -55,6 +56,9 @@ def write(directory: Path, made: Mapping[str, FileEntry]) -> None:
         for place in (ETC, "/run/rackwright-metrics-proxy", "/var/lib/rackwright-"):
             content = str(file.content).replace(place, f"{directory}{place}")
             file = file.model_copy(update={"content": content})
+        if MODULE in str(file.content):
+            module = str(debian_file(MODULE, "libnginx-mod-stream"))
+            file = file.model_copy(update={"content": str(file.content).replace(MODULE, module)})
         target.write_text(str(file.content))
 
 
