@@ -3,6 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from workloads.errors import Diagnostic, UserError
@@ -31,20 +32,35 @@ def epsilon(mechanisms: Iterable[Mechanism], delta: float, scale: float) -> floa
 
     Args:
         scale: The epsilon to compare with; the bound is exact to a hundredth of it.
+
+    Raises:
+        UserError: The loss is too large to be computed.
     """
     steps: Counter[tuple[float, float]] = Counter()
     for each in mechanisms:
         steps[each.noise, each.rate] += each.steps
-    history = [(noise, rate, number) for (noise, rate), number in sorted(steps.items()) if number]
-    if not history:
-        return 0.0
+    history = tuple((noise, rate, number) for (noise, rate), number in sorted(steps.items()) if number)
+    return _compose(history, delta, scale) if history else 0.0
+
+
+@lru_cache
+def _compose(history: tuple[tuple[float, float, int], ...], delta: float, scale: float) -> float:
+    """Return the bound for noise, rate and steps in *history*; runs of one configuration have the same one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # opacus warns about the start of its search for the domain
         from opacus.accountants import PRVAccountant
 
         accountant = PRVAccountant()
-        accountant.history = history
-        return float(accountant.get_epsilon(delta, eps_error=TOLERANCE * scale))
+        accountant.history = [*history]
+        try:
+            return float(accountant.get_epsilon(delta, eps_error=TOLERANCE * scale))
+        except (MemoryError, ValueError, ArithmeticError) as error:  # a loss far above *scale* has no end in memory
+            steps = sum(each[2] for each in history)
+            problem = f"the accountant finds no bound for {steps} steps at delta {delta:g}: {error}"
+            expected = f"a loss of the size of epsilon {scale:g}"
+            raise UserError(
+                Diagnostic("privacy", problem[:300], expected, "Look at the charges of the ledger")
+            ) from error
 
 
 def noise_multiplier(target: float, delta: float, rate: float, steps: int) -> float:

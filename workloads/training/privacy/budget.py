@@ -11,7 +11,8 @@ from workloads.training.data import Examples
 from workloads.training.metrics import MetricsLog
 from workloads.training.privacy import accountant, identity, units
 from workloads.training.privacy.accountant import Mechanism
-from workloads.training.privacy.ledger import Charge, Ledger, Total, new_charge
+from workloads.training.privacy.charges import Charge, Total
+from workloads.training.privacy.ledger import Ledger, new_charge
 from workloads.training.workers import Workers
 
 T = TypeVar("T")

@@ -4,16 +4,43 @@ import json
 import os
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_object, read_file
+from workloads.privacy_settings import Privacy
 from workloads.training import lineage
-from workloads.training.config import HuggingFace, TrainingConfig
+from workloads.training.config import HuggingFace, MaskedBy, TrainingConfig
+from workloads.training.privacy.charges import Digest, Text, describe
 
 RUN_FILE = "privacy.json"
 """File in the directory of a run: its random name, and its identity."""
+
+
+class _Data(BaseModel):
+    """The part of the data that a receipt names."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    masked_by: MaskedBy | None = None
+
+
+class Identity(ConfigSchema):
+    """Everything on which the promise of a run depends."""
+
+    data: _Data
+    model: dict[str, Any]
+    base: dict[Annotated[str, Field(max_length=255)], Digest] | None
+    seed: int
+    privacy: Privacy
+
+
+class _RunFile(ConfigSchema):
+    run: Text
+    identity: Identity
 
 
 def of(config: TrainingConfig) -> dict[str, Any]:
@@ -55,15 +82,15 @@ def read(file: Path) -> tuple[str, dict[str, Any]]:
     """Return the name of a run, and its identity.
 
     Raises:
-        UserError: The file is missing or malformed.
+        UserError: The file is missing, or no run has written it.
     """
     try:
         known = parse_object(read_file(file))
-        run, identity = known["run"], known["identity"]
-        if not isinstance(run, str) or not isinstance(identity, dict):
-            raise ValueError("it has another form than a run writes")
-    except (OSError, ValueError, KeyError) as error:
-        problem = f"the identity of the run cannot be read: {error}"
+        _RunFile.model_validate(known)
+        run, identity = known["run"], known["identity"]  # as the digest of the identity has them
+    except (OSError, ValueError) as error:
+        reason = describe(error) if isinstance(error, ValidationError) else error
+        problem = f"the identity of the run cannot be read: {reason}"
         raise UserError(Diagnostic(str(file), problem, help="Restore the file, or use another directory")) from error
     return run, identity
 

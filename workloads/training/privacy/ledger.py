@@ -14,13 +14,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import InvalidData, parse_object, read_file, read_whole
 from workloads.training.privacy.accountant import Mechanism
+from workloads.training.privacy.charges import CHARGES, TOTAL, Charge, Total, check_mechanisms, describe
 
 DIGEST_BYTES = 16
 """Bytes of the keyed digest of a row: two of 10**9 rows are the same with a probability of 10**-21."""
@@ -38,40 +41,6 @@ class RowDigests(NamedTuple):
     """Digests of the tokens of each row; empty for images."""
     pairs: frozenset[bytes]
     """Digest of each row, and of its tokens, followed by that of its person; empty with unit record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """The budget of a data set."""
-
-    epsilon: float
-    delta: float
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """Steps of a run that may have seen the rows."""
-
-    run: str
-    """Random name of the run, which its directory has."""
-    name: str
-    """Name of the run in its configuration."""
-    identity: str
-    """SHA-256 digest of the identity of the run: its rows, promise, ledger and initial weights."""
-    code: str
-    """SHA-256 digest of the programs that take the steps."""
-    first: int
-    """Steps that the run had taken before the interval."""
-    steps: int
-    rate: float
-    noise: float
-    time: float
-    """Seconds since the epoch."""
-
-    @property
-    def mechanism(self) -> Mechanism:
-        return Mechanism(self.rate, self.noise, self.steps)
 
 
 class Ledger:
@@ -161,9 +130,11 @@ class Ledger:
             UserError: *decide* raises it, or the drive fails.
         """
         with self.lock():
-            charge = decide(self._read(repair=True)[1])
+            charges = self._read(repair=True)[1]
+            charge = decide(charges)
             if charge is None:
                 return None
+            check_mechanisms([*charges, charge], self._place)
             try:
                 _append(self.file, asdict(charge))
             except OSError as error:
@@ -237,25 +208,40 @@ class Ledger:
         try:
             values = [parse_object(line) for line in lines[:-1]]
             head = values[0]
-            total = Total(float(head["epsilon"]), float(head["delta"]), str(head["unit"]))
-            charges = [Charge(**each) for each in values[1:]]
-            if head["format"] != FORMAT or head["data"] != self.name:
+            if head.pop("format") != FORMAT or head.pop("data") != self.name:
                 raise ValueError("it belongs to another data set")
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+            total, charges = TOTAL.validate_json(json.dumps(head)), CHARGES.validate_json(json.dumps(values[1:]))
+        except ValidationError as error:
+            raise self._error(f"it is damaged: {describe(error)}", "Restore a backup") from error
+        except (ValueError, KeyError, IndexError) as error:
             raise self._error(f"it is damaged: {error}", "Restore a backup") from error
+        check_mechanisms(charges, self._place)
         if repair and end < len(content):
             os.truncate(self.file, end)  # the charge that follows syncs it
         return total, charges
 
+    @property
+    def _place(self) -> str:
+        return f"ledger {self.directory}, data set {self.name}"
+
     def _error(self, problem: str, help: str) -> UserError:
-        return UserError(Diagnostic(f"ledger {self.directory}, data set {self.name}", problem, help=help))
+        return UserError(Diagnostic(self._place, problem, help=help))
 
 
 def new_charge(run: str, name: str, identity: str, code: str, first: int, mechanism: Mechanism) -> Charge:
-    """Return the charge of an interval that begins now."""
-    return Charge(
-        run, name, identity, code, first, mechanism.steps, mechanism.rate, mechanism.noise, round(time.time(), 3)
-    )
+    """Return the charge of an interval that begins now.
+
+    Raises:
+        UserError: The mechanism is none that a ledger keeps.
+    """
+    rate, noise, steps = mechanism
+    try:
+        return Charge(
+            run=run, name=name, identity=identity, code=code, first=first, steps=steps, rate=rate, noise=noise,
+            time=round(time.time(), 3),
+        )  # fmt: skip
+    except ValidationError as error:
+        raise UserError(Diagnostic("privacy", f"the ledger takes no such charge: {describe(error)}")) from error
 
 
 def _describe(total: Total) -> str:

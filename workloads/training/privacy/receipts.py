@@ -2,7 +2,9 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workloads.checkpoint import at_step, verify_shards
 from workloads.errors import Diagnostic, UserError
@@ -10,8 +12,18 @@ from workloads.foreign import parse_object, read_file
 from workloads.training import sharded
 from workloads.training.parent_model import checkpoint_digest
 from workloads.training.privacy import identity
-from workloads.training.privacy.ledger import Charge, Ledger
+from workloads.training.privacy.charges import STEPS_MAX, Charge, Digest, describe
+from workloads.training.privacy.ledger import Ledger
+from workloads.training.privacy.limits import resource_limits
 from workloads.training.privacy.report import Receipt, epsilon_of, mechanisms_of
+
+
+class Lineage(BaseModel):
+    """The part of a run's lineage that its receipt has."""
+
+    model_config = ConfigDict(strict=True)
+    checkpoint: Digest
+    step: Annotated[int, Field(ge=1, le=STEPS_MAX)]
 
 
 def receipt(out: Path) -> Receipt:
@@ -21,35 +33,38 @@ def receipt(out: Path) -> Receipt:
         UserError: It is no private run, it has not ended, its model is missing or damaged, or its ledger is missing.
     """
     try:
-        lineage = parse_object(read_file(out / "lineage.json"))
-        checkpoint, step = lineage["checkpoint"], lineage["step"]
-    except (OSError, ValueError, KeyError) as error:
+        lineage = Lineage.model_validate(parse_object(read_file(out / "lineage.json")))
+    except (OSError, ValueError) as error:
+        reason = describe(error) if isinstance(error, ValidationError) else error
         help = "Name the directory of a run with privacy that has ended"
-        raise UserError(Diagnostic(str(out), f"it has no result of a private run: {error}", help=help)) from error
+        raise UserError(Diagnostic(str(out), f"it has no result of a private run: {reason}", help=help)) from error
+    checkpoint, step = lineage.checkpoint, lineage.step
     run, fixed = identity.read(out / identity.RUN_FILE)
-    promise = fixed["privacy"]
-    ledger = Ledger(Path(promise["budget"]["ledger"]), promise["data"])
+    known = identity.Identity.model_validate(fixed)
+    promise, masked_by = known.privacy, known.data.masked_by
+    ledger = Ledger(Path(promise.budget.ledger), promise.data)
     charges = _charges_of(ledger, run, fixed, step)
     _check_model(out, step, checkpoint, {"run": run, "identity": charges[-1].identity})
-    masked_by = fixed["data"].get("masked_by")
+    with resource_limits():
+        epsilon = epsilon_of(charges, promise.delta, promise.epsilon)
     return {
         "receipt": 1,
         "run": run,
         "name": charges[-1].name,
         "step": step,
         "checkpoint": checkpoint,
-        "data": promise["data"],
-        "unit": promise["unit"],
-        "clip": promise["clip"],
-        "rows_per_person": promise["rows_per_person"] if promise["unit"] == "person" else None,
-        "promised": {"epsilon": promise["epsilon"], "delta": promise["delta"]},
-        "epsilon": epsilon_of(charges, promise["delta"], promise["epsilon"]),
+        "data": promise.data,
+        "unit": promise.unit,
+        "clip": promise.clip,
+        "rows_per_person": promise.rows_per_person if promise.unit == "person" else None,
+        "promised": {"epsilon": promise.epsilon, "delta": promise.delta},
+        "epsilon": epsilon,
         "mechanisms": mechanisms_of(charges),
         "accountant": f"prv of opacus {version('opacus')}",
         "code": [*dict.fromkeys(each.code for each in charges)],
         "identity": charges[-1].identity,
-        "base": fixed["base"],
-        "masking": masked_by["sha256"] if masked_by else None,
+        "base": known.base,
+        "masking": masked_by.sha256 if masked_by else None,
         "audit": None,
     }
 

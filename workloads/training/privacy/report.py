@@ -1,11 +1,15 @@
 """The state of a ledger as data, and the form of the receipt of a trained model; both without PyTorch."""
 
+import math
 from collections.abc import Sequence
 
 from typing_extensions import TypedDict
 
+from workloads.errors import Diagnostic, UserError
 from workloads.training.privacy import accountant
-from workloads.training.privacy.ledger import Charge, Ledger
+from workloads.training.privacy.charges import Charge
+from workloads.training.privacy.ledger import Ledger
+from workloads.training.privacy.limits import resource_limits
 
 DIGITS = 6
 """Digits of an epsilon after the point."""
@@ -99,34 +103,43 @@ def ledger_data(ledger: Ledger) -> LedgerData:
     """Return the state of *ledger*.
 
     Raises:
-        UserError: It is missing or damaged.
+        UserError: It is missing or damaged, or the accountant finds no bound in time.
     """
     total, charges = ledger.total(), ledger.charges()
     runs: dict[str, list[Charge]] = {}
     for each in charges:
         runs.setdefault(each.run, []).append(each)
-    return {
-        "data": ledger.name,
-        "unit": total.unit,
-        "rows": ledger.rows(),
-        "epsilon": total.epsilon,
-        "delta": total.delta,
-        "used": epsilon_of(charges, total.delta, total.epsilon),
-        "runs": [
-            {
-                "run": run,
-                "name": own[-1].name,
-                "mechanisms": mechanisms_of(own),
-                "epsilon": epsilon_of(own, total.delta, total.epsilon),
-            }
-            for run, own in runs.items()
-        ],
-    }
+    with resource_limits():
+        return {
+            "data": ledger.name,
+            "unit": total.unit,
+            "rows": ledger.rows(),
+            "epsilon": total.epsilon,
+            "delta": total.delta,
+            "used": epsilon_of(charges, total.delta, total.epsilon),
+            "runs": [
+                {
+                    "run": run,
+                    "name": own[-1].name,
+                    "mechanisms": mechanisms_of(own),
+                    "epsilon": epsilon_of(own, total.delta, total.epsilon),
+                }
+                for run, own in runs.items()
+            ],
+        }
 
 
 def epsilon_of(charges: Sequence[Charge], delta: float, scale: float) -> float:
-    """Return the privacy loss of all *charges* together, at *delta*."""
-    return round(accountant.epsilon([each.mechanism for each in charges], delta, scale), DIGITS)
+    """Return the privacy loss of all *charges* together, at *delta*.
+
+    Raises:
+        UserError: The accountant finds no bound.
+    """
+    found = accountant.epsilon([each.mechanism for each in charges], delta, scale)
+    if not math.isfinite(found):
+        problem = "the privacy loss of the charges has no bound"
+        raise UserError(Diagnostic("privacy", problem, help="Look at the charges of the ledger"))
+    return round(found, DIGITS)
 
 
 def mechanisms_of(charges: Sequence[Charge]) -> list[MechanismData]:

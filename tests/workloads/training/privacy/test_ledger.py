@@ -12,7 +12,8 @@ import torch
 from workloads.errors import Diagnostic, UserError
 from workloads.training.data import Examples
 from workloads.training.privacy.accountant import Mechanism
-from workloads.training.privacy.ledger import Charge, Ledger, Total, new_charge
+from workloads.training.privacy.charges import Charge, Total
+from workloads.training.privacy.ledger import Ledger, new_charge
 from workloads.training.privacy.units import digests
 
 TOTAL = Total(8.0, 1e-5, "record")

@@ -17,7 +17,8 @@ from workloads.training.config import TrainingConfig
 from workloads.training.initial_weights import build
 from workloads.training.privacy import accountant, noise
 from workloads.training.privacy.accountant import Mechanism
-from workloads.training.privacy.ledger import Charge, Ledger
+from workloads.training.privacy.charges import Charge
+from workloads.training.privacy.ledger import Ledger
 from workloads.training.run import train
 
 PLAIN = ("schedule.kind=constant", "optimizer.kind=sgd", "optimizer.momentum=0", "optimizer.weight_decay=0")

@@ -14,7 +14,8 @@ from workloads.training import data
 from workloads.training.config import Conversations, Preferences
 from workloads.training.data import Examples
 from workloads.training.privacy.budget import RunBudget
-from workloads.training.privacy.ledger import Ledger, Total
+from workloads.training.privacy.charges import Total
+from workloads.training.privacy.ledger import Ledger
 from workloads.training.privacy.units import Units, digests, fingerprint
 from workloads.training.records import RecordDigests
 from workloads.training.workers.workers import Alone
