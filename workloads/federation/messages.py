@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, PositiveInt, ValidationError
 
-from workloads.config_schema import ConfigSchema
+from workloads.config_schema import ConfigSchema, NotNegative
 from workloads.errors import Diagnostic, UserError
 from workloads.federation.config import Digest, Name, Terms
 from workloads.federation.shared_folders import SharedPath
@@ -16,6 +16,7 @@ M = TypeVar("M", bound=ConfigSchema)
 BYTES_MAX = 64 << 20
 """Most bytes of a message or a transcript; a round of 64 sites takes about 20 KB."""
 Text = Annotated[str, Field(max_length=200)]
+LOSS_MAX = 1e6
 
 
 class Statement(ConfigSchema):
@@ -54,9 +55,9 @@ class RoundReply(ConfigSchema):
     request: Digest
     """Digest of the request that it answers."""
     update: Digest
-    loss: float
-    """Mean loss of the received model on the held-out rows of the site; 0 without such rows."""
-    accuracy: float
+    loss: NotNegative
+    """Mean loss of the received model on the held-out rows of the site; 0 without such rows; 1e6 at most."""
+    accuracy: Annotated[float, Field(ge=0, le=1)]
 
 
 def parse(content: bytes, path: Path | SharedPath, kind: type[M]) -> M:

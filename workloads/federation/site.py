@@ -10,7 +10,7 @@ from workloads.federation import weights as arrays
 from workloads.federation.aggregation import find_flaw
 from workloads.federation.config import SiteConfig, check_recipe, recipe_digest
 from workloads.federation.local_training import initial_model, train_round
-from workloads.federation.messages import RoundReply, RoundRequest, Statement
+from workloads.federation.messages import LOSS_MAX, RoundReply, RoundRequest, Statement
 from workloads.federation.transcript import Entry, Transcript
 from workloads.federation.weights import Weights
 from workloads.tracking.provenance import code_digest
@@ -66,7 +66,7 @@ class Site:
             round=request.round,
             request=request.digest,
             update=digest,
-            loss=score.loss,
+            loss=score.loss if score.loss <= LOSS_MAX else LOSS_MAX,  # also one that is no number
             accuracy=score.accuracy,
         )
         return reply, update

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.diagnostics import sentences
 from tests.support.federations import SITES, write_signed
-from workloads.federation import exchange
+from workloads.errors import UserError
+from workloads.federation import exchange, signatures
 from workloads.federation.__main__ import main
 from workloads.federation.compare import contradictions, gaps, missing_members
 from workloads.federation.round_folders import REPLY, REQUEST, SIGNATURE, read_status
@@ -140,6 +141,22 @@ def test_an_answer_that_its_site_has_not_signed_counts_as_missing(institutions: 
     printed = institutions.advance()
     assert "b has not answered: it answers another request" in printed
     assert printed.endswith("round 2 waits for a, b, c, d\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("accuracy", 1.7e308), ("accuracy", -0.1), ("accuracy", 1.01), ("loss", -5.0), ("loss", 1.7e308), ("loss", "0")],
+)
+def test_a_score_that_no_rows_give_counts_as_no_answer(institutions: Institutions, name: str, value: object) -> None:
+    institutions.advance()
+    institutions.answer("a", 1)
+    own = institutions.rounds / "round-0001" / "replies" / "a"
+    content = json.dumps({**json.loads((own / REPLY).read_text()), name: value}).encode()
+    (own / REPLY).write_bytes(content)
+    (own / SIGNATURE).write_bytes(signatures.sign(content, institutions.directory / "keys" / "a", exchange.NAMESPACE))
+    assert f"a has not answered: {name} has another form" in institutions.advance()
+    with pytest.raises(UserError, match=f"{name} has another form"):
+        read_status(institutions.rounds)
 
 
 def test_each_member_has_a_key_before_the_first_round(institutions: Institutions) -> None:
