@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
-from tests.support.federations import SITES, digest, statement, transcript, write_signed
+from tests.support.federations import SITES, digest, statement, terms, transcript, write_signed
 from workloads.errors import UserError
 from workloads.federation import round_folders
+from workloads.federation.compare import contradictions
 from workloads.federation.messages import RoundReply, Statement
-from workloads.federation.transcript import NAMESPACE, Entry, Transcript
+from workloads.federation.transcript import NAMESPACE, Entry, Transcript, read_verified
 
 Change = Callable[[Transcript], Transcript]
 
@@ -46,6 +47,49 @@ def test_transcripts_of_one_training_agree(tmp_path: Path) -> None:
 
     assert (document["sites"], document["missing"], document["rounds"]) == ([*SITES], [], 3)
     assert "saw the update of each site" in document["learnt"][0]
+
+
+def several(count: int, **changes: Sequence[Any]) -> Change:
+    """Return the change to *count* entries, of which each has its own values."""
+
+    def change(each: Transcript) -> Transcript:
+        first = each.entries[0]
+        entries = [
+            first.model_copy(
+                update={"request": first.request.model_copy(update={k: v[n % len(v)] for k, v in changes.items()})}
+            )
+            for n in range(count)
+        ]
+        return each.model_copy(update={"entries": tuple(entries)})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        several(4, round=[2]),
+        several(3001, round=range(1, 1001)),
+        several(1, round=[1001]),
+        several(5, round=range(1, 6), terms=[terms(clip_norm=1.0 + n) for n in range(5)]),
+        several(1, statement=[statement(1).model_copy(update={"updates": {f"s{n}": digest("u") for n in range(65)}})]),
+        several(1, statement=[statement(1).model_copy(update={"excluded": {f"s{n}": "" for n in range(65)}})]),
+    ],
+    ids=["repeats", "entries", "rounds", "terms", "updates", "excluded"],
+)
+def test_a_transcript_with_more_than_a_training_gives_is_refused(tmp_path: Path, change: Change) -> None:
+    paths, signers = write_signed(tmp_path, [change(transcript("a"))])
+    with pytest.raises(UserError, match="has another form|longer than"):
+        read_verified(paths[0], signers)
+
+
+def test_the_longest_transcripts_are_compared_in_one_pass(tmp_path: Path) -> None:
+    models = [digest(f"other{n}") for n in range(3000)]
+    longest = several(3000, round=[n // 3 + 1 for n in range(3000)], model=models)(transcript("a"))
+    paths, signers = write_signed(tmp_path, [longest])
+    found = read_verified(paths[0], signers)
+    differ = [each for each in contradictions([found]) if "model to start from differ" in each.problem]
+    assert [each.round for each in differ] == [*range(1, 1001)]
 
 
 def test_a_member_without_a_transcript_is_named(tmp_path: Path) -> None:

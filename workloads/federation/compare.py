@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from operator import itemgetter
 
 from workloads.federation.messages import RoundRequest, Statement
 from workloads.federation.transcript import Transcript
@@ -82,14 +83,17 @@ def statements(transcript: Transcript) -> list[Statement]:
 
 
 def _different_values(transcripts: Sequence[Transcript]) -> Iterator[Contradiction]:
-    requests = [(each.site, entry.request) for each in transcripts for entry in each.entries]
-    received = [(each.site, statement) for each in transcripts for statement in statements(each)]
-    for round in sorted({request.round for _, request in requests}):
-        here = [(site, request) for site, request in requests if request.round == round]
+    requests: dict[int, list[tuple[str, RoundRequest]]] = {}
+    received: dict[int, list[tuple[str, Statement]]] = {}
+    for each in transcripts:
+        for entry in each.entries:
+            requests.setdefault(entry.request.round, []).append((each.site, entry.request))
+        for statement in statements(each):
+            received.setdefault(statement.round, []).append((each.site, statement))
+    for round, here in sorted(requests.items(), key=itemgetter(0)):
         yield from _different(round, "members, code, recipe or rules", [(s, _terms(r)) for s, r in here])
         yield from _different(round, "the model to start from", [(site, r.model) for site, r in here])
-    for round in sorted({statement.round for _, statement in received}):
-        about = [(site, statement) for site, statement in received if statement.round == round]
+    for round, about in sorted(received.items(), key=itemgetter(0)):
         yield from _different(round, "the received updates", [(s, _format_values(e.updates)) for s, e in about])
         yield from _different(round, "the excluded sites", [(s, _format_values(e.excluded)) for s, e in about])
         yield from _different(round, "the model after the round", [(site, e.model) for site, e in about])
@@ -101,15 +105,16 @@ def _different(round: int, what: str, values: Sequence[tuple[str, str]]) -> Iter
     The first one has the sites with several values, the other one those with the rarer values.
     """
     sites: dict[str, set[str]] = {}
+    values_of: dict[str, set[str]] = {}
     for site, value in values:
         sites.setdefault(value, set()).add(site)
+        values_of.setdefault(site, set()).add(value)
     if len(sites) < 2:
         return
     most = max(sites.values(), key=len)
-    both = {site for site, _ in values if sum(site in each for each in sites.values()) > 1}
-    if both:
+    if both := {site for site, own in values_of.items() if len(own) > 1}:
         yield Contradiction(round, tuple(sorted(both)), f"{what} differ between the messages to one site")
-    if others := {site for each in sites.values() for site in each} - most:
+    if others := values_of.keys() - most:
         yield Contradiction(round, tuple(sorted(others)), f"{what} differ from those of {', '.join(sorted(most))}")
 
 

@@ -12,6 +12,8 @@ from workloads.training.config import ImageClassifier, TrainingConfig
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+REPEATS_MAX = 3
+"""Times that a site trains one round: a coordinator that lost an answer asks again, and each answer tells it more."""
 SITES_MAX = 64
 """Most sites of a federation; the coordinator has the updates of all in memory."""
 

@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 
 from workloads.config_schema import ConfigSchema, NotNegative
 from workloads.errors import Diagnostic, UserError
-from workloads.federation.config import Digest, Name, Terms
+from workloads.federation.config import ROUNDS_MAX, SITES_MAX, Digest, Name, Terms
 from workloads.federation.shared_folders import SharedPath
 from workloads.foreign import InvalidData, parse_json, read_file
 
@@ -17,15 +17,16 @@ BYTES_MAX = 64 << 20
 """Most bytes of a message or a transcript; a round of 64 sites takes about 20 KB."""
 Text = Annotated[str, Field(max_length=200)]
 LOSS_MAX = 1e6
+Round = Annotated[int, Field(ge=1, le=ROUNDS_MAX)]
 
 
 class Statement(ConfigSchema):
     """The statement of the coordinator about a round, the same for all sites."""
 
-    round: PositiveInt
-    updates: dict[Name, Digest]
+    round: Round
+    updates: Annotated[dict[Name, Digest], Field(max_length=SITES_MAX)]
     """Digest of the update that each site sent, as the coordinator received it."""
-    excluded: dict[Name, Text]
+    excluded: Annotated[dict[Name, Text], Field(max_length=SITES_MAX)]
     """Reason for each member whose update did not count; sites without an answer are among them."""
     model: Digest
     """Digest of the model after the round."""
@@ -34,7 +35,7 @@ class Statement(ConfigSchema):
 class RoundRequest(ConfigSchema):
     """The request to a site to train one round; the model comes beside it."""
 
-    round: PositiveInt
+    round: Round
     terms: Terms
     model: Digest
     """Digest of the model to start from."""
@@ -51,7 +52,7 @@ class RoundReply(ConfigSchema):
     """The answer of a site; its update comes beside it."""
 
     site: Name
-    round: PositiveInt
+    round: Round
     request: Digest
     """Digest of the request that it answers."""
     update: Digest

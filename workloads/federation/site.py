@@ -8,7 +8,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.federation import transcript as transcripts
 from workloads.federation import weights as arrays
 from workloads.federation.aggregation import find_flaw
-from workloads.federation.config import SiteConfig, check_recipe, recipe_digest
+from workloads.federation.config import REPEATS_MAX, SiteConfig, check_recipe, recipe_digest
 from workloads.federation.local_training import initial_model, train_round
 from workloads.federation.messages import LOSS_MAX, RoundReply, RoundRequest, Statement
 from workloads.federation.transcript import Entry, Transcript
@@ -16,8 +16,6 @@ from workloads.federation.weights import Weights
 from workloads.tracking.provenance import code_digest
 
 FILE = "transcript.json"
-REPEATS_MAX = 3
-"""Times that a site trains one round: a coordinator that lost an answer asks again, and each answer tells it more."""
 
 
 class Site:

@@ -1,17 +1,23 @@
 """The transcript of a site: the requests that it received and the digests of its updates, signed by its own SSH key."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
 from workloads.federation import signatures
-from workloads.federation.config import Digest, Name
+from workloads.federation.config import REPEATS_MAX, ROUNDS_MAX, Digest, Name
 from workloads.federation.messages import BYTES_MAX, RoundRequest, Statement, parse, read_content, read_message
 from workloads.files import write_atomic
 
 NAMESPACE = "rackwright-federation"
 """Purpose of the signatures; a signature for another purpose does not pass."""
+
+TERMS_MAX = 4
+"""Most different terms in a transcript. A site answers those that it has declared alone; others are contradictions."""
 
 
 class Entry(ConfigSchema):
@@ -28,9 +34,18 @@ class Transcript(ConfigSchema):
 
     format: Literal[1] = 1
     site: Name
-    entries: tuple[Entry, ...] = ()
+    entries: Annotated[tuple[Entry, ...], Field(max_length=REPEATS_MAX * ROUNDS_MAX)] = ()
     conclusion: Statement | None = None
     """The statement of the coordinator about the last round."""
+
+    @model_validator(mode="after")
+    def _check_entries(self) -> Self:
+        rounds = Counter(entry.request.round for entry in self.entries)
+        if rounds and max(rounds.values()) > REPEATS_MAX:
+            raise ValueError(f"a site answers a round {REPEATS_MAX} times at most")
+        if len({entry.request.terms for entry in self.entries}) > TERMS_MAX:
+            raise ValueError(f"the requests have more than {TERMS_MAX} different terms")
+        return self
 
 
 def signature_path(path: Path) -> Path:

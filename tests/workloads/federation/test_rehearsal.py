@@ -14,13 +14,13 @@ from workloads.federation import coordinator, transcript
 from workloads.federation import weights as arrays
 from workloads.federation.__main__ import main
 from workloads.federation.compare import contradictions, gaps, missing_members
-from workloads.federation.config import SiteConfig, Terms, recipe_digest
+from workloads.federation.config import REPEATS_MAX, SiteConfig, Terms, recipe_digest
 from workloads.federation.local_training import evaluate, initial_model, train_round
 from workloads.federation.messages import RoundReply, RoundRequest, Statement
 from workloads.federation.rehearsal import rehearse
 from workloads.federation.rounds import FileMember
 from workloads.federation.shared_folders import SharedPath
-from workloads.federation.site import REPEATS_MAX, Site
+from workloads.federation.site import Site
 from workloads.federation.weights import Weights
 from workloads.tracking.provenance import code_digest
 from workloads.training.config import TrainingConfig
