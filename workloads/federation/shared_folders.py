@@ -59,13 +59,17 @@ class SharedPath:
     def write(self, content: bytes) -> None:
         """Replace the file by one with *content*; missing folders are made. A link in its place is replaced, too.
 
+        This account alone reads new folders and the files in them. A file in a folder that others made, or that this
+        account has opened to them, may be read by those who may read the folder.
+
         Raises:
             OSError: It cannot be written, or a folder above it is a link.
         """
         with self._parent(make=True) as parent:
             temporary = f".{self.names[-1]}.{secrets.token_hex(8)}"
             try:
-                with os.fdopen(os.open(temporary, _NEW, 0o644, dir_fd=parent), "wb") as file:
+                mode = 0o600 | os.fstat(parent).st_mode & 0o044
+                with os.fdopen(os.open(temporary, _NEW, mode, dir_fd=parent), "wb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -80,13 +84,13 @@ class SharedPath:
     def _parent(self, make: bool = False) -> Iterator[int]:
         """Yield a descriptor of the folder with the last name."""
         if make:
-            self.top.mkdir(parents=True, exist_ok=True)
+            self.top.mkdir(0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.top, _DIRECTORY)
         try:
             for name in self.names[:-1]:
                 if make:
                     with suppress(FileExistsError):
-                        os.mkdir(name, 0o755, dir_fd=descriptor)
+                        os.mkdir(name, 0o700, dir_fd=descriptor)
                 child = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = child

@@ -1,7 +1,9 @@
 """A federation by files: each institution runs its own command, and reads files that others wrote."""
 
 import json
+import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -157,6 +159,23 @@ def test_a_score_that_no_rows_give_counts_as_no_answer(institutions: Institution
     assert f"a has not answered: {name} has another form" in institutions.advance()
     with pytest.raises(UserError, match=f"{name} has another form"):
         read_status(institutions.rounds)
+
+
+def test_other_accounts_of_a_computer_read_no_update(institutions: Institutions) -> None:
+    before = os.umask(0o022)
+    try:
+        institutions.advance()
+        institutions.answer("a", 1)
+        place = institutions.rounds / "round-0001"
+        for path in (institutions.rounds, *institutions.rounds.rglob("*")):
+            assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+        prepared = place / "replies" / "b"
+        prepared.mkdir()
+        prepared.chmod(0o750)  # for the group that carries answers
+        institutions.answer("b", 1)
+        assert {stat.S_IMODE(path.stat().st_mode) for path in prepared.iterdir()} == {0o640}
+    finally:
+        os.umask(before)
 
 
 def test_each_member_has_a_key_before_the_first_round(institutions: Institutions) -> None:
