@@ -254,6 +254,33 @@ def _ledger_problems(run: Run, hosts: Mapping[str, Host], members: Sequence[str]
         yield Problem(f"got {ledger!r}", expected, f"Write {mounts[0]}/privacy", LEDGER)
 
 
+def _budget_problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield the problem of each run whose data set has another ledger, total or unit in an earlier run.
+
+    Each ledger would count the whole total for itself.
+    """
+    first: dict[str, tuple[str, str, Privacy]] = {}
+    for name, run in runs.items():
+        members = run.members(hosts)
+        if run.privacy is None or run.on != "hosts" or not members:
+            continue
+        promise = run.privacy
+        other, host, known = first.setdefault(promise.data, (name, members[0], promise))
+        place = f"{members[0]}:{promise.budget.ledger}"
+        if place != (expected := f"{host}:{known.budget.ledger}"):
+            help = f"Name {host} first in hosts, and its ledger, or give other rows another name"
+            expected = f"{expected}, the one ledger of data set {promise.data}, as in run {other}"
+            yield Problem(f"got {place}", expected, help, (name, *LEDGER))
+        elif (promise.budget, promise.unit) != (known.budget, known.unit):
+            total, expected = (
+                f"epsilon {each.budget.epsilon:g}, delta {each.budget.delta:g} for each {each.unit}"
+                for each in (promise, known)
+            )
+            expected = f"{expected}: one total for data set {promise.data}, as in run {other}"
+            help = "Write the same epsilon, delta and unit, or give other rows another name"
+            yield Problem(f"got {total}", expected, help, (name, "privacy", "budget"))
+
+
 def _gpu_problems(run: Run) -> Iterator[Problem]:
     """Yield the problems of the GPUs of *run*: of its hosts by selection, of its pods by number."""
     if run.on == "kubernetes" and run.gpus is not None:
@@ -287,6 +314,7 @@ def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host], clusters: Mappi
         for problem in wrong:
             yield problem.below(name)
     yield from _port_problems(runs, hosts)
+    yield from _budget_problems(runs, hosts)
 
 
 def _without_tier(run: Run, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:
