@@ -20,6 +20,9 @@ app = typer.Typer(no_args_is_help=True, help="Federated trainings.")
 @app.command()
 def status(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the coordinator, with its rounds.")],
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory of the coordinator's state; else DIR counts as it is.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the round of a federated training, the sites that have answered it, and the excluded ones. Reads files.
@@ -28,12 +31,12 @@ def status(
     """
     from workloads.federation.round_folders import read_status
 
-    document = _status(read_status(directory))
+    document = _status(read_status(directory, state))
     if as_json:
         terminal.show_json(document)
         return
-    state = "done" if document["done"] else "open"
-    terminal.show(f"{document['federation']}: round {document['round']} of {document['rounds']}, {state}")
+    phase = "done" if document["done"] else "open"
+    terminal.show(f"{document['federation']}: round {document['round']} of {document['rounds']}, {phase}")
     for each in document["sites"]:
         answer = "no answer" if each["accuracy"] is None else f"answered, accuracy {each['accuracy']:.4f}"
         terminal.show(f"  {each['site']}: {answer}, excluded from {quantity(len(each['excluded']), 'round')}")

@@ -55,6 +55,12 @@ def arguments() -> argparse.ArgumentParser:
         "--out", required=True, type=Path, metavar="DIR", help="directory with a folder for each round"
     )
     advance.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="directory of the coordinator alone; default: TERMS.state beside the terms",
+    )
+    advance.add_argument(
         "--signers", required=True, type=Path, metavar="FILE", help="file with a line SITE KEY for each member"
     )
     advance.add_argument("--close", action="store_true", help="close the round without the missing answers")
@@ -132,7 +138,10 @@ def _advance(args: argparse.Namespace) -> None:
     from workloads.federation.local_training import initial_model
     from workloads.federation.rounds import advance
 
-    progress = advance(args.out, terms, initial_model(recipe), args.signers, args.close)
+    state = args.state or args.terms.with_suffix(".state")
+    progress = advance(args.out, state, terms, initial_model(recipe), args.signers, args.close)
+    for path in progress.changed:
+        print(f"{path} was not as this coordinator has written it, and is now")
     if progress.result:
         _print_round(progress.result)
     for site, reason in progress.refused.items():

@@ -4,6 +4,7 @@ Arrays are the bytes of their float32 values, in the order of the model's names.
 from its own recipe, so that a file has one possible length, and nothing in it is parsed.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import numpy as np
 from workloads.config_schema import ConfigSchema
 from workloads.errors import Diagnostic, UserError
 from workloads.federation import signatures
+from workloads.federation.coordinator_state import FILE, CoordinatorState
 from workloads.federation.messages import RoundReply, RoundRequest, Statement, parse, read_content, read_message
 from workloads.federation.round_folders import REPLY, REQUEST, SIGNATURE, STATEMENT
 from workloads.federation.shared_folders import SharedPath
-from workloads.federation.weights import Weights
+from workloads.federation.weights import Weights, digest
 
 MODEL, UPDATE = "model.f32", "update.f32"
 NAMESPACE = "rackwright-federation-reply"
@@ -22,10 +24,50 @@ NAMESPACE = "rackwright-federation-reply"
 REPLY_BYTES_MAX = 16 << 10
 
 
-def write_request(directory: SharedPath, request: RoundRequest, model: Weights) -> None:
-    """Write *request* with *model* to *directory*; the request comes last, so that it is never without its model."""
-    write_arrays(directory / MODEL, model)
-    _write(directory / REQUEST, request)
+def publish_request(directory: SharedPath, request: RoundRequest, model: Weights) -> list[str]:
+    """Write *request* with *model* to *directory*; the request comes last, so that it is never without its model.
+
+    Returns:
+        The names of files that others had put there, or changed.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    place = directory / STATEMENT
+    try:
+        removed = place.remove()
+    except OSError as error:
+        raise _unwritable(place, error) from None
+    files = ((MODEL, array_bytes(model)), (REQUEST, _content(request)))
+    return [*([str(place)] if removed else []), *_restore({directory / name: content for name, content in files})]
+
+
+def publish_result(directory: SharedPath, folder: SharedPath, statement: Statement, model: Weights) -> list[str]:
+    """Write *model*, the result, to *directory*, and the last *statement* to *folder*; see `publish_request`."""
+    return _restore({directory / MODEL: array_bytes(model), folder / STATEMENT: _content(statement)})
+
+
+def write_state(directory: SharedPath, state: CoordinatorState, model: Weights) -> None:
+    """Write *state* with its *model* to *directory*; the state comes last.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    write_arrays(directory / f"{state.model}.f32", model)
+    _write_content(directory / FILE, _content(state))
+
+
+def read_model(directory: SharedPath, state: CoordinatorState, shapes: Weights) -> dict[str, np.ndarray]:
+    """Return the model of *state* in *directory*, with the names and shapes of *shapes*.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    path = directory / f"{state.model}.f32"
+    model = read_arrays(path, shapes)
+    if digest(model) != state.model:
+        raise UserError(Diagnostic(str(path), "the model is damaged", help="Restore the directory of the state"))
+    return model
 
 
 def read_request(directory: SharedPath, shapes: Weights) -> tuple[RoundRequest, dict[str, np.ndarray]]:
@@ -81,11 +123,6 @@ def read_update(directory: SharedPath, shapes: Weights) -> dict[str, np.ndarray]
     return read_arrays(directory / UPDATE, shapes)
 
 
-def write_statement(directory: SharedPath, statement: Statement) -> None:
-    """Write *statement* to *directory*."""
-    _write(directory / STATEMENT, statement)
-
-
 def read_statement(directory: SharedPath) -> Statement:
     """Return the statement in *directory*.
 
@@ -97,8 +134,12 @@ def read_statement(directory: SharedPath) -> Statement:
 
 def write_arrays(path: SharedPath, arrays: Weights) -> None:
     """Write the values of *arrays* to *path*."""
-    content = b"".join(np.ascontiguousarray(each, dtype="<f4").tobytes() for each in arrays.values())
-    _write_content(path, content)
+    _write_content(path, array_bytes(arrays))
+
+
+def array_bytes(arrays: Weights) -> bytes:
+    """Return the values of *arrays* as float32."""
+    return b"".join(np.ascontiguousarray(each, dtype="<f4").tobytes() for each in arrays.values())
 
 
 def read_arrays(path: SharedPath, shapes: Weights) -> dict[str, np.ndarray]:
@@ -117,8 +158,14 @@ def read_arrays(path: SharedPath, shapes: Weights) -> dict[str, np.ndarray]:
     return {name: part.reshape(each.shape) for (name, each), part in zip(shapes.items(), parts, strict=True)}
 
 
-def _write(path: SharedPath, message: ConfigSchema) -> None:
-    _write_content(path, _content(message))
+def _restore(files: Mapping[SharedPath, bytes]) -> list[str]:
+    changed = []
+    for path, content in files.items():
+        try:
+            changed += [str(path)] if path.restore(content) else []
+        except OSError as error:
+            raise _unwritable(path, error) from None
+    return changed
 
 
 def _content(message: ConfigSchema) -> bytes:
@@ -129,5 +176,9 @@ def _write_content(path: SharedPath, content: bytes) -> None:
     try:
         path.write(content)
     except OSError as error:
-        problem, expected = f"the file cannot be written: {error.strerror}", "folders of one's own, and no links"
-        raise UserError(Diagnostic(str(path), problem, expected, "Look at the folder and its sender")) from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: SharedPath, error: OSError) -> UserError:
+    problem, expected = f"the file cannot be written: {error.strerror}", "folders of one's own, and no links"
+    return UserError(Diagnostic(str(path), problem, expected, "Look at the folder and its sender"))

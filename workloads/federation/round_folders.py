@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workloads.errors import Diagnostic, UserError
+from workloads.federation import coordinator_state
 from workloads.federation.config import Terms
 from workloads.federation.messages import RoundReply, RoundRequest, Statement, read_message
 from workloads.federation.shared_folders import SharedPath
@@ -40,12 +41,17 @@ def newest(directory: Path, rounds: int) -> int:
     return max((n for n in numbers if n <= rounds and (folder(directory, n) / REQUEST).exists()), default=0)
 
 
-def read_status(directory: Path) -> RoundsStatus:
+def read_status(directory: Path, own: Path | None = None) -> RoundsStatus:
     """Return the state of the federation whose coordinator has *directory*.
 
+    Args:
+        own: Directory of the coordinator's state; without it, the folders of the rounds count as they are.
+
     Raises:
-        UserError: There is no round, or a message is damaged.
+        UserError: There is no round or state, or a message is damaged.
     """
+    if own is not None:
+        return _known_status(directory, own)
     first = folder(directory, 1) / REQUEST
     if not first.exists():
         problem, expected = "the directory has no round", "the directory of `python -m workloads.federation advance`"
@@ -58,9 +64,22 @@ def read_status(directory: Path) -> RoundsStatus:
     done = (place / STATEMENT).exists()
     if done:
         statements.append(read_message(place / STATEMENT, Statement))
-    replies = {
+    return RoundsStatus(terms, last, done, _replies(place, terms), {each.round: each for each in statements})
+
+
+def _known_status(directory: Path, own: Path) -> RoundsStatus:
+    state = coordinator_state.read(own)
+    if state is None:
+        problem, expected = "the directory has no state", "that of `python -m workloads.federation advance --state`"
+        raise UserError(Diagnostic(str(own), problem, expected, "Correct the path"))
+    terms, round = state.request.terms, state.request.round
+    replies = _replies(folder(directory, round), terms)
+    return RoundsStatus(terms, round, bool(state.conclusion), replies, {each.round: each for each in state.statements})
+
+
+def _replies(place: SharedPath, terms: Terms) -> dict[str, RoundReply]:
+    return {
         site: read_message(place / REPLIES / site / REPLY, RoundReply)
         for site in terms.members
         if (place / REPLIES / site / REPLY).exists()
     }
-    return RoundsStatus(terms, last, done, replies, {each.round: each for each in statements})

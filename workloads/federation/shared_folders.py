@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from workloads.foreign import read_bounded
+from workloads.foreign import InvalidData, read_bounded
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -79,6 +79,45 @@ class SharedPath:
                     os.unlink(temporary, dir_fd=parent)
                 raise
             os.fsync(parent)
+
+    def restore(self, content: bytes) -> bool:
+        """Write the file unless it has *content*; return whether another file, folder or link was in its place.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        with suppress(OSError, InvalidData):
+            if self.read(len(content)) == content:
+                return False
+        other = self.is_taken()
+        self.write(content)
+        return other
+
+    def is_taken(self) -> bool:
+        """Return whether the folder has a file, folder or link with this name.
+
+        Raises:
+            OSError: A folder above it is a link, or cannot be read.
+        """
+        try:
+            with self._parent() as parent:
+                os.stat(self.names[-1], dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def remove(self) -> bool:
+        """Remove the file or link; return whether there was one.
+
+        Raises:
+            OSError: It cannot be removed, or is a folder.
+        """
+        try:
+            with self._parent() as parent:
+                os.unlink(self.names[-1], dir_fd=parent)
+        except FileNotFoundError:
+            return False
+        return True
 
     @contextmanager
     def _parent(self, make: bool = False) -> Iterator[int]:

@@ -4,8 +4,11 @@ import json
 import os
 import shutil
 import stat
+import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +18,11 @@ from workloads.errors import UserError
 from workloads.federation import exchange, signatures
 from workloads.federation.__main__ import main
 from workloads.federation.compare import contradictions, gaps, missing_members
-from workloads.federation.round_folders import REPLY, REQUEST, SIGNATURE, read_status
+from workloads.federation.local_training import initial_model
+from workloads.federation.round_folders import REPLY, REQUEST, SIGNATURE, STATEMENT, read_status
+from workloads.federation.shared_folders import SharedPath
 from workloads.federation.transcript import read_verified
+from workloads.training.load_config import load_config
 
 SMALL = ("steps=4", "model.channels=4", "global_batch=32", "report_every_steps=1000")
 CHANGES = [argument for change in SMALL for argument in ("--set", change)]
@@ -27,6 +33,7 @@ class Institutions:
 
     def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.directory, self.rounds, self._capsys = directory, directory / "rounds", capsys
+        self.state = directory / "terms.state"
         _, self.signers = write_signed(directory, [])
         self.declare()
 
@@ -159,6 +166,86 @@ def test_a_score_that_no_rows_give_counts_as_no_answer(institutions: Institution
     assert f"a has not answered: {name} has another form" in institutions.advance()
     with pytest.raises(UserError, match=f"{name} has another form"):
         read_status(institutions.rounds)
+
+
+def change_request(place: Path, **values: Any) -> None:
+    request = json.loads((place / REQUEST).read_text())
+    terms = {**request["terms"], **values.pop("terms", {})}
+    (place / REQUEST).write_text(json.dumps({**request, "terms": terms, **values}))
+
+
+def change_model(place: Path) -> None:
+    size = (place / exchange.MODEL).stat().st_size
+    (place / exchange.MODEL).write_bytes(struct.pack("<f", 7.0) * (size // 4))
+
+
+CHANGES_BY_OTHERS: dict[str, Callable[[Path], object]] = {
+    "another model": change_model,
+    "a longer model": lambda place: (place / exchange.MODEL).write_bytes(b"x" * (1 << 20)),
+    "no model": lambda place: (place / exchange.MODEL).unlink(),
+    "other terms": lambda place: change_request(place, terms={"clip_norm": 1e6, "rounds": 1}),
+    "another round": lambda place: change_request(place, round=2),
+    "another digest": lambda place: change_request(place, model="0" * 64),
+    "no request": lambda place: (place / REQUEST).unlink(),
+    "a request that is none": lambda place: (place / REQUEST).write_text("{}"),
+    "a link": lambda place: (
+        (place / REQUEST).rename(place / "other"), (place / REQUEST).symlink_to(place / "other")),
+    "a statement": lambda place: (place / STATEMENT).write_text("{}"),
+    "a later round": lambda place: shutil.copytree(place, place.with_name("round-0002")),
+    "the last round": lambda place: shutil.copytree(place, place.with_name("round-0999")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES_BY_OTHERS.values(), ids=CHANGES_BY_OTHERS)
+def test_no_file_in_a_shared_folder_takes_the_place_of_the_coordinators(
+    institutions: Institutions, change: Callable[[Path], object]
+) -> None:
+    institutions.advance()
+    place = institutions.rounds / "round-0001"
+    for site in SITES:
+        institutions.answer(site, 1)
+    own = {name: (place / name).read_bytes() for name in (REQUEST, exchange.MODEL)}
+    change(place)
+    printed = institutions.advance()
+    assert "round 1: 4 updates" in printed
+    assert printed.endswith("round 2 waits for a, b, c, d\n")
+    assert {name: (place / name).read_bytes() for name in own} == own
+    assert not (place / REQUEST).is_symlink() and not (place / STATEMENT).exists()
+    request, _ = exchange.read_request(
+        SharedPath(institutions.rounds) / "round-0002", initial_model(load_config("digits", SMALL))
+    )
+    assert (request.round, request.terms.clip_norm, request.terms.rounds) == (2, 5.0, 2)
+    for site in SITES:  # the model of the second round is that of the good updates
+        assert "round 2 is answered" in institutions.answer(site, 2)
+    status = read_status(institutions.rounds, institutions.state)
+    assert (status.round, status.done, [*status.replies], [*status.statements]) == (2, False, [*SITES], [1])
+
+
+def test_changed_files_are_named(institutions: Institutions) -> None:
+    institutions.advance()
+    place = institutions.rounds / "round-0001"
+    change_model(place)
+    (place / STATEMENT).write_text("{}")
+    first, second, last = institutions.advance().splitlines()
+    assert first == f"{place / STATEMENT} was not as this coordinator has written it, and is now"
+    assert second == f"{place / exchange.MODEL} was not as this coordinator has written it, and is now"
+    assert last == institutions.advance().strip() == "round 1 waits for a, b, c, d"
+
+
+def test_a_coordinator_goes_on_by_its_own_state_alone(institutions: Institutions) -> None:
+    institutions.advance()
+    assert "is within" in institutions.advance("--state", str(institutions.rounds / "state"), status=2)
+    assert "has no state of them" in institutions.advance("--state", str(institutions.directory / "new"), status=2)
+    assert stat.S_IMODE(institutions.state.stat().st_mode) == 0o700
+    shutil.rmtree(institutions.rounds)
+    assert institutions.advance() == "round 1 waits for a, b, c, d\n"
+    assert (institutions.rounds / "round-0001" / REQUEST).exists()
+    [model] = institutions.state.glob("*.f32")
+    model.write_bytes(bytes(model.stat().st_size))
+    assert "the model is damaged" in institutions.advance(status=2)
+    terms = json.loads((institutions.directory / "terms.json").read_text())
+    (institutions.directory / "terms.json").write_text(json.dumps({**terms, "clip_norm": 6.0}))
+    assert "its training has other terms" in institutions.advance(status=2)
 
 
 def test_other_accounts_of_a_computer_read_no_update(institutions: Institutions) -> None:
