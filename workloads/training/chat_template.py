@@ -134,7 +134,7 @@ def _variants(messages: Sequence[Message]) -> Iterator[list[Message]]:
     if not any(each.get("tool_calls") for each in messages):
         yield list(messages)
         return
-    for arguments in (_as_object, _as_text):
+    for arguments in (as_object, _as_text):
         for content in ({}, {"content": None}, {"content": ""}):
             yield [{**content, **_with_arguments(each, arguments)} if each.get("tool_calls") else each
                    for each in messages]  # fmt: skip
@@ -151,7 +151,8 @@ def _with_arguments(message: Message, convert: Callable[[Any], Any]) -> dict[str
     return {**message, "tool_calls": calls}
 
 
-def _as_object(arguments: Any) -> Any:
+def as_object(arguments: Any) -> Any:
+    """Return the *arguments* of a call as an object if they are JSON, otherwise as they are."""
     if not isinstance(arguments, str):
         return arguments
     try:

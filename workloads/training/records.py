@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads import foreign
 from workloads.training import rows
-from workloads.training.chat_template import INLINE, THOUGHTS, Message, thought_of
+from workloads.training.chat_template import INLINE, THOUGHTS, Message, as_object, thought_of
 
 MESSAGE_KEYS = {"role", "content", "name", "tool_call_id", "tool_calls", *THOUGHTS}
 PART_KEYS = {"type", "text"}
@@ -43,7 +42,7 @@ def canonical(messages: Iterable[Message], tools: Sequence[Any] | None) -> list[
     Names and numbers of calls are left out, as are blanks at both ends of a text: rows that differ in them alone are
     one record.
     """
-    return [[_canonical_message(each) for each in messages], [*(tools or ())]]
+    return [[_canonical_message(each) for each in messages], tools or []]
 
 
 def unread_keys(messages: Iterable[Message]) -> Iterator[str]:
@@ -88,10 +87,4 @@ def _calls(message: Message) -> list[Any]:
 def _canonical_call(call: Mapping[str, Any]) -> list[Any]:
     function = call.get("function")
     inner = function if isinstance(function, dict) else call
-    arguments = inner.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            arguments = foreign.parse_json(arguments)
-        except foreign.InvalidData:
-            arguments = arguments.strip()
-    return [inner.get("name"), arguments]
+    return [inner.get("name"), as_object(inner.get("arguments"))]

@@ -26,7 +26,7 @@ from workloads.serving.fit import __main__ as fit_command
 from workloads.serving.fit.shape import shape_of
 from workloads.tracking import provenance
 from workloads.tracking.server import TrackingServer
-from workloads.training import chat_template, conversations, initial_weights
+from workloads.training import chat_template, conversations, initial_weights, records
 from workloads.training.config import Conversations
 
 CONFIG = {
@@ -196,13 +196,14 @@ def _tracking(content: bytes) -> None:
 
 def _messages(content: bytes) -> None:
     text = content.decode("utf-8", "replace")
-    assert chat_template._as_object(text) is not None or text.strip() == "null"
+    assert chat_template.as_object(text) is not None or text.strip() == "null"
     with _Directory("data.jsonl", content) as directory:
         config = Conversations(path=str(directory / "data.jsonl"), tokenizer="x", sequence_length=16)
 
         def use() -> None:
             for each in conversations.read(config):
                 assert conversations.are_messages(each.messages)
+                json.dumps([records.canonical(*each), *records.unread_keys(each.messages)])
 
         _allowed(use)
 
