@@ -151,7 +151,7 @@ def test(
     if chosen is None:
         expected = ", ".join(known)
         raise DeclarationError(
-            Diagnostic("--severity", f"got {severity!r}", expected, hint(severity, known, "Correct it"))
+            Diagnostic("--severity", f"got {severity!r}", expected, hint(severity, known, "Write one of them"))
         )
     loaded = project.stack(stack)
     with project.connect_hosts(loaded) as hosts:

@@ -41,7 +41,8 @@ def problems(monitoring: Monitoring | None, hosts: Mapping[str, Host], check_sec
     for keys, name in ((("host",), monitoring.host), *((("addresses", each), each) for each in monitoring.addresses)):
         if name not in declared:
             expected = f"a host of the fleet: {', '.join(declared) or 'none'}"
-            yield Problem(f"got {name!r}", expected, hint(name, declared, "Correct it"), ("monitoring", *keys))
+            help = hint(name, declared, "Name one of them, or declare the host")
+            yield Problem(f"got {name!r}", expected, help, ("monitoring", *keys))
     for name in monitoring.delays:
         if name not in alert_names():
             expected = f"an alert of {RUNBOOK}"
@@ -60,7 +61,8 @@ def problems(monitoring: Monitoring | None, hosts: Mapping[str, Host], check_sec
         if name in declared and others:
             expected = "each host has an address of its own: metrics of one would pass for those of the other"
             problem = f"got {reached[name]}, which is the address of {others[0]}"
-            yield Problem(problem, expected, "Correct it", ("monitoring", "addresses", name))
+            help = "Write the address of this host, or remove the line"
+            yield Problem(problem, expected, help, ("monitoring", "addresses", name))
     for name, host in declared.items():
         yield from _host_problems(monitoring, name, host)
         if name not in reached:

@@ -235,7 +235,7 @@ def _to_plain_data(path: Path, node: Any, keys: Keys, mistakes: list[tuple[int, 
             value = SCALARS[node.tag](node.value)
         except ValueError:  # Python refuses a number with more than 4300 digits
             where, problem = f"{path}:{_line(node)}: {format_keys(keys)}", f"got a number of {len(node.value)} digits"
-            raise _only(where, problem, NUMBERS_UP_TO, "Correct it") from None
+            raise _only(where, problem, NUMBERS_UP_TO, "Write a smaller number") from None
         if node.tag in NUMBERS and (wrong := _number_problem(node.value, value)):
             mistakes.append((_line(node), wrong.at(f"{path}:{_line(node)}: {format_keys(keys)}")))
         return value
@@ -265,7 +265,7 @@ def _number_problem(text: str, value: float) -> Problem | None:
         return Problem(f"got the number {excerpt(text)}", expected, help)
     if not abs(value) <= NUMBER_MAX:  # infinite, too
         problem, expected = f"got a number of {len(text)} digits", NUMBERS_UP_TO
-        return Problem(problem, expected, "Correct it")
+        return Problem(problem, expected, "Write a smaller number")
     return None
 
 

@@ -150,7 +150,10 @@ class QuasiIdentifiers(Schema):
             raise Problem(f"got no {missing}", "l-diversity needs sensitive and l", f"Write {missing}, or remove both")
         if self.l is not None and self.l > self.k:
             raise Problem(
-                f"got {self.l}", f"l is at most k, {self.k}: k records have k values at most", "Correct it", ("l",)
+                f"got {self.l}",
+                f"l is at most k, {self.k}: k records have k values at most",
+                f"Write {self.k} or less",
+                ("l",),
             )
         return self
 

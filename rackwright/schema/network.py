@@ -396,7 +396,7 @@ def _route_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> I
             yield Problem(f"got {route.via!r}", expected, "Write the router's address", (*place, "via"))
         elif not reachable:
             where = f"the subnets of {route.on}" if route.on else "every declared subnet of this host"
-            help = "Correct it, or declare an address in its subnet"
+            help = "Write a neighbour's address, or declare an address in its subnet"
             yield Problem(
                 f"got {route.via!r}", f"a next hop is a neighbour, and that is outside {where}", help, (*place, "via")
             )

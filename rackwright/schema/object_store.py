@@ -104,7 +104,7 @@ def _tags(tags: dict[str, str]) -> dict[str, str]:
             problems.append(Problem("got the tag of the owner", "rackwright sets this tag", "Remove it", (key,)))
         elif not re.fullmatch(r"[\w .:/=+@-]{1,128}", key) or not re.fullmatch(r"[\w .:/=+@-]{0,256}", value):
             expected = "a tag has letters, digits, blanks and . : / = + @ _ -, 128 in its key and 256 in its value"
-            problems.append(Problem(f"got {key}={value}", expected, "Correct it", (key,)))
+            problems.append(Problem(f"got {key}={value}", expected, "Leave the other characters out", (key,)))
     raise_any(problems)
     return tags
 
@@ -232,7 +232,7 @@ def _bucket_problems(bucket: Bucket) -> Iterator[Problem]:
     for user in bucket.access:
         if not re.fullmatch(r"[A-Za-z0-9_+=,.@-]{1,64}", user):
             expected = "a user's name has letters, digits and _ + = , . @ -, 64 at most"
-            yield Problem(f"got the user {user!r}", expected, "Correct it", ("access", user))
+            yield Problem(f"got the user {user!r}", expected, "Name an account of the store", ("access", user))
 
 
 def problems(

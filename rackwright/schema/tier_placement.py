@@ -16,7 +16,7 @@ def _directory(text: str) -> str:
     parts = text.split("/")
     if not all(part == "*" or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", part) for part in parts):
         expected = "a directory below the tier, such as models, or runs/* for the directories of each run"
-        raise Problem(f"got {text!r}", expected, "Correct it")
+        raise Problem(f"got {text!r}", expected, "Write its path below the tier, without / at its start or end")
     return text
 
 
@@ -80,11 +80,14 @@ def problems(
             ):
                 if host in hosts and tier not in hosts[host].tiers:
                     expected = f"a tier of {host}: {', '.join(hosts[host].tiers) or 'none'}"
-                    yield Problem(f"got {tier}", expected, hint(tier, hosts[host].tiers, "Correct it"), (*place, key))
+                    help = hint(tier, hosts[host].tiers, "Name one of them, or declare the tier")
+                    yield Problem(f"got {tier}", expected, help, (*place, key))
         if not rule.hosts and not hosts_of(rule, hosts):
-            yield Problem(f"got {rule.tier}", "a tier that a host has", "Correct it", (*place, "tier"))
+            help = "Name such a tier, or declare it under tiers"
+            yield Problem(f"got {rule.tier}", "a tier that a host has", help, (*place, "tier"))
         if rule.to.tier == rule.tier:
-            yield Problem(f"got {rule.tier}", "another tier than that of the rule", "Correct it", (*place, "to"))
+            help = "Name another tier, or a bucket"
+            yield Problem(f"got {rule.tier}", "another tier than that of the rule", help, (*place, "to"))
 
 
 def hosts_of(rule: PlacementRule, hosts: Mapping[str, Host]) -> tuple[str, ...]:
