@@ -258,8 +258,10 @@ def test_peers_without_a_certificate_leave_connections_to_the_monitoring_host(
         assert get(monitored.proxy, "/proxy", client(monitored.directory))[0] == 200
 
 
-def test_one_peer_leaves_connections_to_another_that_is_no_declared_client(tmp_path: Path):
-    directory, port = tmp_path / "alone", free_port()
+def test_one_peer_leaves_connections_to_another_that_is_no_declared_client(
+    tmp_path_factory: pytest.TempPathFactory,
+):
+    directory, port = tmp_path_factory.mktemp("alone"), free_port()  # short, for the path of a socket
     write(directory, files("prometheus"))
     write(directory, files("metrics_proxy", port=port, exporters={"node": 1}))
     (directory / "run/rackwright-metrics-proxy").mkdir(parents=True)

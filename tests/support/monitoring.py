@@ -88,7 +88,7 @@ def running(program: str, package: str, *argv: str) -> Iterator[subprocess.Popen
         own_root = [] if os.geteuid() == 0 else ["--map-root-user"]
         shell = f"{place.format(shlex.quote(str(data)))} && exec {shlex.join(command)}"
         command = ["unshare", *own_root, "--mount", "sh", "-c", shell]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command)
     try:
         yield process
     finally:
