@@ -10,7 +10,7 @@ from rackwright.cli.arguments import AsJson
 from rackwright.errors import Diagnostic, UserError, quantity
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import FederationCheck, FederationStatus
+    from rackwright.cli.json_log_types import FederationCheck, FederationStatus
     from workloads.federation.round_folders import RoundsStatus
     from workloads.federation.transcript import Transcript
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from rackwright.audit.digests import DigestsData
 from rackwright.audit.formats.json_report import AuditDocumentData
-from rackwright.cli import json_tier_types, json_types
+from rackwright.cli import json_log_types, json_tier_types, json_types
 from rackwright.cli.plan import PlanData
 from rackwright.cli.rebuild import Results
 from rackwright.errors import DeclarationError, Diagnostic
@@ -44,17 +44,17 @@ OUTPUTS: Mapping[str, Any] = {
     "drive certificate": json_types.CertificateCheck,
     "drive erase": json_types.ErasureData,
     "drive locate": json_types.LightData,
-    "federation status": json_types.FederationStatus,
-    "federation verify": json_types.FederationCheck,
+    "federation status": json_log_types.FederationStatus,
+    "federation verify": json_log_types.FederationCheck,
     "gpu top": GpuReportData,
     "host qualify": QualificationData,
     "host reidentify": IdentityData,
     "lineage": json_types.LineageData,
     "lock": json_types.LockChanges,
-    "log export": json_types.LogExport,
-    "log push": json_types.LogHead,
-    "log show": json_types.LogEntries,
-    "log verify": json_types.LogVerification,
+    "log export": json_log_types.LogExport,
+    "log push": json_log_types.LogHead,
+    "log show": json_log_types.LogEntries,
+    "log verify": json_log_types.LogVerification,
     "mask": MaskingReport | MaskingCheck,
     "preview": PlanData,
     "privacy ledger": LedgerData,

@@ -13,7 +13,7 @@ from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import BreakData, HeadsData, LogEntries, LogExport, LogHead, LogVerification
+    from rackwright.cli.json_log_types import BreakData, HeadsData, LogEntries, LogExport, LogHead, LogVerification
     from rackwright.log.chain import Break, Chain
     from rackwright.log.heads import Comparison
     from rackwright.log.keys import PublicKey

@@ -14,14 +14,14 @@ from workloads.tracking.server import URL
 
 HEAVY = (
     "ansible", "cryptography", "google.protobuf", "grpc", "jinja2", "paramiko", "pulumi", "ruamel", "yaml",
-    "rackwright.cli.json_outputs", "rackwright.cli.json_types",
+    "rackwright.cli.json_log_types", "rackwright.cli.json_outputs", "rackwright.cli.json_types",
     "rackwright.hosts", "rackwright.stack", "rackwright.facts", "rackwright.kinds", "rackwright.schema",
     "rackwright.twin", "workloads.catalogue", "workloads.checkpoint", "workloads.tracking",
     "workloads.recipes", "workloads.serving", "workloads.training",
 )  # fmt: skip
 """Packages that take long to import, the schema and the catalogue of accelerators among them."""
 UNUSED = (
-    "rackwright.cli.json_outputs", "rackwright.cli.json_types",
+    "rackwright.cli.json_log_types", "rackwright.cli.json_outputs", "rackwright.cli.json_types",
     "ansible", "cryptography", "google.protobuf", "grpc", "jinja2", "paramiko", "pulumi", "ruamel",
     "rackwright.hosts", "rackwright.kinds.model_server", "rackwright.kinds.network.plan",
     "rackwright.kinds.role.entries", "rackwright.kinds.tier.plan", "rackwright.kinds.training_run", "rackwright.twin",
