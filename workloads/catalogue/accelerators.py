@@ -1,13 +1,8 @@
 """Read the catalogue of accelerators: architectures, precisions and peak performance."""
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any
 
-import yaml
-
-from workloads import catalogue
+from workloads.catalogue.read import read_catalogue
 
 OWN_MEMORY_ROLES = ("nvidia_driver", "rocm")
 """Roles with drivers of GPUs that have their own memory, and that vLLM supports."""
@@ -36,8 +31,9 @@ def architecture_of(target: str) -> AcceleratorArchitecture | None:
     Args:
         target: CUDA's compute capability, ``8.0``; AMD's ``gfx942``; or the name of an architecture without either.
     """
-    names = {gpu["architecture"] for gpu in _read("gpus.yaml").values() if gpu.get("target") == target} or {target}
-    rows = [row for name, row in _read("architectures.yaml").items() if name in names]
+    gpus = read_catalogue("gpus.yaml").values()
+    names = {gpu["architecture"] for gpu in gpus if gpu.get("target") == target} or {target}
+    rows = [row for name, row in read_catalogue("architectures.yaml").items() if name in names]
     if not rows:
         return None
     has_source = "precisions" not in rows[0]["sources"].get("unverified", ())
@@ -52,13 +48,13 @@ def peak_flops(pci: str) -> float | None:
 
     Returns None if the catalogue lacks the accelerator, or this figure.
     """
-    rows = [gpu for gpu in _read("gpus.yaml").values() if pci in gpu.get("pci", ()) and "peak_tflops" in gpu]
+    rows = [gpu for gpu in read_catalogue("gpus.yaml").values() if pci in gpu.get("pci", ()) and "peak_tflops" in gpu]
     return rows[0]["peak_tflops"] * 1e12 if rows else None
 
 
 def gpu_architecture(name: str) -> AcceleratorArchitecture | None:
     """Return the architecture of the catalogue's GPU *name*, such as ``t4``; None if the catalogue does not have it."""
-    gpu = _read("gpus.yaml").get(name)
+    gpu = read_catalogue("gpus.yaml").get(name)
     return architecture_of(gpu["architecture"]) if gpu else None
 
 
@@ -67,7 +63,7 @@ def gpu_memory_bytes(name: str) -> int | None:
 
     Returns None if the catalogue does not have the GPU, or if its memory is the host's or unverified.
     """
-    gpu = _read("gpus.yaml").get(name, {})
+    gpu = read_catalogue("gpus.yaml").get(name, {})
     unverified = "memory" in gpu.get("sources", {}).get("unverified", ())
     if "memory" not in gpu or unverified or gpu["role"] not in OWN_MEMORY_ROLES:
         return None
@@ -76,16 +72,10 @@ def gpu_memory_bytes(name: str) -> int | None:
 
 def gpu_without_environment(name: str) -> str | None:
     """Return the full name of the catalogue's GPU *name* if no environment of rackwright computes on it, else None."""
-    gpu = _read("gpus.yaml").get(name)
+    gpu = read_catalogue("gpus.yaml").get(name)
     return str(gpu["name"]) if gpu and gpu["role"] != ENVIRONMENT_ROLE else None
 
 
 def gpu_names() -> tuple[str, ...]:
     """Return the names of the catalogue's GPUs."""
-    return tuple(_read("gpus.yaml"))
-
-
-@cache
-def _read(file: str) -> dict[str, dict[str, Any]]:
-    content: dict[str, dict[str, Any]] = yaml.safe_load((files(catalogue) / file).read_text(encoding="utf-8"))
-    return content
+    return tuple(read_catalogue("gpus.yaml"))

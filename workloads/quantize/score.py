@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from workloads.errors import Diagnostic, UserError
 from workloads.quantize.config import QuantizationGate, QuantizeSettings
 from workloads.quantize.samples import Samples
 from workloads.serving.runtimes.onnx import session
@@ -38,13 +39,22 @@ def outputs(path: Path, samples: Samples, threads: int, fused: bool = True) -> n
 
     Args:
         fused: False for a model for another processor: its 8-bit products would overflow on a CPU without VNNI.
+
+    Raises:
+        UserError: The output has not one result for each row.
     """
     runner = session(path, threads, fused)
     name = runner.get_outputs()[0].name
-    parts = [
-        runner.run([name], {key: array[first : first + ROWS] for key, array in samples.inputs.items()})[0]
-        for first in range(0, len(samples), ROWS)
-    ]
+    parts = []
+    for first in range(0, len(samples), ROWS):
+        rows = {key: array[first : first + ROWS] for key, array in samples.inputs.items()}
+        [part] = runner.run([name], rows)
+        wanted = min(ROWS, len(samples) - first)
+        if not part.ndim or len(part) != wanted:
+            problem = f"the output {name} has the shape {list(part.shape)} for {wanted} rows"
+            help = "Export the model with its first dimension for rows, of outputs as well"
+            raise UserError(Diagnostic(str(path), problem, "one result for each row", help))
+        parts.append(part)
     return np.concatenate(parts).reshape(len(samples), -1).astype(np.float64)
 
 

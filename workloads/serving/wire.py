@@ -261,7 +261,7 @@ def _rows(arrays: Arrays, model: Model, max_batch: int) -> int:
 def _outputs(request: InferRequest, model: Model) -> dict[str, bool]:
     as_bytes = request.parameters.get("binary_data_output", False)
     names = [tensor.name for tensor in model.outputs]
-    if request.outputs is None:
+    if not request.outputs:  # the message of gRPC has one form for none and an empty list
         return {name: _flag("parameters.binary_data_output", as_bytes) for name in names}
     expected: dict[str, bool] = {}
     for output in request.outputs:

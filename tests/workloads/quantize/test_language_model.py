@@ -310,8 +310,10 @@ class TestChoice:
 
     def test_routers_norms_and_others_stay(self) -> None:
         fits = (128, 128)
-        shapes = dict.fromkeys(("mlp__gate", "input_layernorm", "eh_proj", "shared_head__head", "embed_tokens"), fits)
-        assert self.chosen(**shapes, mlp__up_proj=fits, attn__indexer__wk=fits) == ({"mlp.up_proj"}, ())
+        routers = ("mlp__gate", "mlp__gate__wg", "mlp__router", "mlp__router__classifier", "block_sparse_moe__gate")
+        shapes = dict.fromkeys((*routers, "input_layernorm", "eh_proj", "shared_head__head", "embed_tokens"), fits)
+        matrices = dict.fromkeys(("mlp__up_proj", "mlp__gate_proj"), fits)
+        assert self.chosen(**shapes, **matrices, attn__indexer__wk=fits) == ({"mlp.up_proj", "mlp.gate_proj"}, ())
         outside = ("lm_head", "vision_tower.layers.0.up_proj")
         choice = choose_matrices({f"{name}.weight": TensorHead(fits, "BF16") for name in outside}, self.MULTIPLES)
         assert (choice.quantized, choice.kept) == (frozenset(), outside)

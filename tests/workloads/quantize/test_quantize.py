@@ -5,11 +5,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from tests.support.model_servers import INFER, ask, request, served
-from workloads.quantize import render
+from workloads.errors import UserError
+from workloads.quantize import render, score
 from workloads.quantize.__main__ import main
+from workloads.quantize.samples import Samples
 from workloads.serving import model
 from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes.onnx import OnnxRuntime
@@ -191,3 +195,14 @@ def test_what_is_no_model_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     ):
         assert quantized(what, tmp_path / "out") == 2
         assert message in capsys.readouterr().err
+
+
+def test_an_output_without_a_result_for_each_row_is_refused(tmp_path: Path) -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 2]) for name in "xy"]
+    node = helper.make_node("Transpose", ["x"], ["y"])
+    graph = helper.make_graph([node], "turned", values[:1], values[1:])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(tmp_path / "turned.onnx"))
+    samples = Samples(inputs={"x": np.zeros((40, 2), np.float32)}, labels=None)
+    with pytest.raises(UserError, match=r"the output y has the shape \[2, 32\] for 32 rows"):
+        score.outputs(tmp_path / "turned.onnx", samples, 1)

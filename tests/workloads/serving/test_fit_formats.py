@@ -114,3 +114,60 @@ def test_compressed_attention_has_an_entry_for_several_tokens() -> None:
     found = sizes(config, computed_tensors(shape_of(config)))
     assert found.cache_bytes_per_token == round((1024 + 132) / 4 + 1024 / 128)
     assert found.window_bytes_per_token == 3 * 1024
+
+
+def test_compressed_attention_is_the_same_as_transformers_writes_it() -> None:
+    compressed = {"head_dim": 512, "index_head_dim": 128, "sliding_window": 128, "kv_lora_rank": None}
+    config = {**PLAIN, **compressed, "model_type": "deepseek_v4", "num_hidden_layers": 3}
+    kinds = ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"]
+    saved = {"layer_types": kinds, "compress_rates": {kinds[1]: 4, kinds[2]: 128}}
+    forms = ({**config, "compress_ratios": [0, 4, 128]}, {**config, **saved})
+    first, second = (sizes(each, computed_tensors(shape_of(each))) for each in forms)
+    assert first == second
+    with pytest.raises(UserError, match="the cache of layers of 'deepseek_v4' is not known"):
+        shape_of({**config, **saved, "layer_types": [*kinds[:2], "other"]})
+
+
+@pytest.mark.parametrize("kind", ["deepseek_sparse_attention", "indexed_attention"])
+def test_sparse_attention_has_two_names(kind: str) -> None:
+    layers = PLAIN["num_hidden_layers"]
+    index = {"index_n_heads": 64, "index_head_dim": 128, "model_type": "deepseek_v32"}
+    config = {**PLAIN, **index, "layer_types": [kind] * layers}
+    saved = {name: value for name, value in config.items() if name != "first_k_dense_replace"}
+    tensors = computed_tensors(shape_of(config))
+    dense = ["dense"] * 3 + ["sparse"] * (layers - 3)
+    assert computed_tensors(shape_of({**saved, "mlp_layer_types": dense})) == tensors
+    assert sizes(config, tensors).cache_bytes_per_token == layers * (576 * 2 + 132)
+    with pytest.raises(UserError, match="the cache of layers of 'qwen3' is not known"):
+        shape_of({**QWEN, "layer_types": [kind] * QWEN["num_hidden_layers"]})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"model_type": "gemma4_text"},
+        {"model_type": "mimo_v2_flash"},
+        {"per_layer_config": {"3": {"head_dim": 512}}},
+        {"global_head_dim": 512},
+        {"num_global_key_value_heads": 2},
+        {"swa_num_key_value_heads": 8},
+    ],
+)
+def test_layers_of_several_widths_have_an_unknown_cache(more: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="layers differ in the width of their keys and values"):
+        shape_of({**QWEN, **more})
+
+
+def test_states_of_other_models_are_no_gated_delta_net() -> None:
+    kinds = ["linear_attention"] * QWEN["num_hidden_layers"]
+    with pytest.raises(UserError, match="the cache of layers of 'qwen3' is not known"):
+        shape_of({**QWEN, "layer_types": kinds})
+
+
+@pytest.mark.parametrize("name", ["k_proj", "v_proj", "o_proj"])
+def test_weights_of_another_width_than_declared_have_an_unknown_cache(name: str) -> None:
+    """A class of a model has defaults that its config.json leaves out."""
+    tensors = computed_tensors(shape_of(QWEN))
+    place = f"model.layers.3.self_attn.{name}.weight"
+    with pytest.raises(UserError, match="keys or values of another width than config.json declares"):
+        sizes(QWEN, {**tensors, place: 2 * tensors[place]})

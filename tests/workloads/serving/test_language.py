@@ -214,7 +214,7 @@ def test_structured_output_and_log_probabilities_reach_the_runtime() -> None:
     assert form == {"response_format": {"type": "json_schema", "json_schema": wanted}}
     assert plain == {"response_format": {"type": "json_object"}}
     assert chances == {"logprobs": True, "top_logprobs": 3}
-    assert text == {"prompt": "Once", "logprobs": 2}
+    assert text == {"prompt": "Once", "logprobs": 2, "max_tokens": 16}
 
 
 def test_a_runtime_is_asked_what_the_request_says() -> None:
@@ -474,7 +474,7 @@ def test_fields_that_ask_for_nothing_pass() -> None:
         assert ask(server.address, TEXT, body(ONCE, **neutral_text)).status == 200
 
     plain = [{"role": each["role"], "content": each["content"]} for each in named]
-    assert runtime.asked == [{"messages": plain}, {"prompt": "Once"}]
+    assert runtime.asked == [{"messages": plain}, {"prompt": "Once", "max_tokens": 16}]
 
 
 @pytest.mark.parametrize("words", [0, 1])

@@ -220,6 +220,11 @@ def test_an_answer_says_which_model_gave_it() -> None:
     }  # fmt: skip
 
 
+def test_an_empty_list_of_outputs_asks_for_all() -> None:
+    wanted = wire.read(body(tensor()), None, model(), 4).outputs
+    assert wire.read(body(tensor(), outputs=[]), None, model(), 4).outputs == wanted == {"x'": False}
+
+
 def test_an_answer_as_bytes_says_how_many() -> None:
     asked = wire.read(body(tensor(), parameters={"binary_data_output": True}), None, model(), 4)
     array = np.array([[1, np.inf]], np.float32)

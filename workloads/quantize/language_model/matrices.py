@@ -9,9 +9,11 @@ from dataclasses import dataclass
 LAYER = re.compile(r"(^|\.)layers\.\d+\.")
 """A module in a decoder layer; embeddings and the head are outside, or have names of `KEPT`."""
 EXPERTS = re.compile(r"^(.*\.experts)\.\d+\.")
-KEPT = ("gate", "shared_expert_gate", "embed_tokens", "head", "eh_proj")
-"""Last names of modules that stay as they are: routers, and in layers for multi-token prediction the embeddings, the
-head and their projection. Source: the checkpoint of DeepSeek-V3."""
+KEPT = ("shared_expert_gate", "embed_tokens", "head", "eh_proj")
+"""Last names of modules that stay as they are: in layers for multi-token prediction the embeddings, the head and their
+projection. Source: the checkpoint of DeepSeek-V3."""
+ROUTER = re.compile(r"\.(gate|router)(\.|$)")
+"""A router or a part of one, such as `gate.wg` of Hunyuan and `router.classifier` of LongCat; it stays as it is."""
 ENCODER = re.compile(r"(^|\.)(vision|visual|audio)")
 """A module of an encoder of pictures or sound, which stays as it is: the gate has texts alone."""
 INDEXER = ".indexer."
@@ -86,7 +88,7 @@ def fused_experts(tensors: Mapping[str, TensorHead]) -> list[str]:
 
 def _is_linear(module: str) -> bool:
     last = module.rpartition(".")[2]
-    if not LAYER.search(module) or ENCODER.search(module) or INDEXER in module:
+    if not LAYER.search(module) or ENCODER.search(module) or ROUTER.search(module) or INDEXER in module:
         return False
     return last not in KEPT and "norm" not in last
 

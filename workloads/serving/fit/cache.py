@@ -13,7 +13,9 @@ SCALED_TOKEN_BYTES = 656
 """Bytes of a token's latent in FP8 of sparse attention. Source: vLLM 0.32, flashmla_sparse.py."""
 STATE_BYTES = 4
 """Bytes of a value of a recurrent state: float32. Source: mamba_ssm_dtype of Qwen3.5."""
-SUPPORTED = frozenset((WHOLE, SLIDING, LINEAR, "chunked_attention", "deepseek_sparse_attention"))
+INDEXED = ("deepseek_sparse_attention", "indexed_attention")
+"""Sparse attention with an index, by its name before and since transformers 5.24; other models have other indexes."""
+SUPPORTED = frozenset((WHOLE, SLIDING, LINEAR, "chunked_attention", *INDEXED))
 """Kinds of layers whose cache is known."""
 
 
@@ -53,12 +55,15 @@ class CacheSizes:
 
 def layer_kinds(settings: Mapping[str, Any], layers: int) -> tuple[str, ...] | None:
     """Return the kind of each layer; None if config.json has a kind whose cache is not known."""
-    if settings.get("compress_ratios") is not None:
-        return (WHOLE,) * layers  # see `compressed_cache`
+    if settings.get("compress_ratios") is not None or settings.get("compress_rates") is not None:
+        return (WHOLE,) * layers if compressed_cache(settings, layers, 1) else None
     given = settings.get("layer_types")
     if isinstance(given, list) and len(given) >= layers:
         kinds = tuple(str(each) for each in given[:layers])
-        return kinds if SUPPORTED.issuperset(kinds) else None
+        # transformers 5 calls states of Mamba and lightning attention linear as well, and any index an indexed one
+        own = {LINEAR: "linear_num_value_heads", **dict.fromkeys(INDEXED, "kv_lora_rank")}
+        known = all(settings.get(own[kind]) for kind in set(kinds) & own.keys())
+        return kinds if known and SUPPORTED.issuperset(kinds) else None
     model_type = str(settings.get("model_type"))
     interval = settings.get("full_attention_interval")
     if settings.get("linear_num_value_heads") and type(interval) is int and interval > 0:
@@ -84,17 +89,29 @@ def compressed_cache(settings: Mapping[str, Any], layers: int, value_bytes: int)
     An entry is one vector for all heads, and at every 4 tokens also the key of an index. Source: DeepSeek-V4's
     config.json (compress_ratios), and DeepseekV4Attention of transformers 5.24.
     """
-    ratios = settings.get("compress_ratios")
-    if not isinstance(ratios, list) or len(ratios) < layers:
-        return None
+    ratios = _compress_ratios(settings, layers)
     width, index = settings.get("head_dim"), settings.get("index_head_dim")
-    if type(width) is not int or type(index) is not int:
+    if ratios is None or type(width) is not int or type(index) is not int:
         return None
     whole = fp8 = 0.0
-    for ratio in ratios[:layers]:
-        if type(ratio) is int and ratio > 0:
+    for ratio in ratios:
+        if ratio:
             key = index + 4 if ratio <= 4 else 0
             whole += (width * value_bytes + key) / ratio
             fp8 += (width + key) / ratio
     window = layers * width
     return CacheSizes(round(whole), round(fp8), window * value_bytes, window, window_of(settings))
+
+
+def _compress_ratios(settings: Mapping[str, Any], layers: int) -> list[int] | None:
+    """Return the tokens of an entry of each layer, 0 for a window alone; None if config.json does not have them.
+
+    transformers 5.24 writes them as `layer_types`, and the tokens of each kind as `compress_rates`.
+    """
+    ratios, kinds = settings.get("compress_ratios"), settings.get("layer_types")
+    rates = settings.get("compress_rates")
+    if ratios is None and isinstance(kinds, list) and isinstance(rates, Mapping):
+        ratios = [0 if kind == SLIDING else rates.get(str(kind)) for kind in kinds]
+    if not isinstance(ratios, list) or len(ratios) < layers:
+        return None
+    return ratios[:layers] if all(type(each) is int and each >= 0 for each in ratios[:layers]) else None

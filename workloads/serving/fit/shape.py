@@ -17,6 +17,11 @@ BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 """Bytes of one weight or cache value without quantisation, by torch_dtype."""
 LATENT_MODELS = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "kimi_k2")
 """Model types whose cache is one latent vector in vLLM, as computed here. Source: is_deepseek_mla of vLLM 0.32."""
+VARIED_MODELS = ("gemma4", "gemma4_unified", "mimo_v2", "mimo_v2_flash")
+"""Model types whose layers differ in the width of keys and values, by defaults that config.json may leave out."""
+VARIED = ("per_layer_config", "global_head_dim", "num_global_key_value_heads", "swa_head_dim", "swa_v_head_dim",
+          "swa_num_key_value_heads")  # fmt: skip
+"""Keys for other widths in some layers. Source: the classes of these models in transformers 5.24."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,9 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     if has_latent and model_type not in LATENT_MODELS:
         problem = f"the latent cache (kv_lora_rank) of {model_type!r} is not known"
         reader.refuse("model_type", problem, f"one of {', '.join(LATENT_MODELS)}", DECLARE)
+    elif model_type in VARIED_MODELS or any(settings.get(key) for key in VARIED):
+        problem = "layers differ in the width of their keys and values"
+        reader.refuse("model_type", problem, "one width in all layers", DECLARE)
     layers = reader.size("num_hidden_layers")
     kinds = layer_kinds(settings, layers)
     if kinds is None:
@@ -164,7 +172,8 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         window=window_of(settings),
         linear=reader.linear() if kinds and LINEAR in kinds else None,
         compressed=compressed_cache(settings, layers, value_bytes),
-        output_gate=bool(settings.get("attn_output_gate")) or model_type == "qwen3_next",
+        # transformers 5 leaves the gate out of config.json
+        output_gate=bool(settings.get("attn_output_gate", model_type.startswith(("qwen3_next", "qwen3_5")))),
         has_bias=model_type == "gpt_oss" or (model_type != "qwen2" and bool(settings.get("attention_bias"))),
         output_groups=reader.count("o_groups"),
         output_rank=reader.count("o_lora_rank"),
@@ -195,8 +204,7 @@ class _Reader:
             return default
         most = SIZE_MAX if name.endswith(("_size", "_embeddings", "_dim", "_rank", "_mlp")) else NUMBER_MAX
         if type(value) is not int or not 1 <= value <= most:
-            help = "Use a model whose config.json has this value"
-            self.refuse(name, f"{excerpt(value)} is not a size", f"a whole number from 1 to {most}", help)
+            self.refuse(name, f"{excerpt(value)} is not a size", f"a whole number from 1 to {most}", DECLARE)
             return 1
         return value
 
@@ -227,6 +235,11 @@ class _Reader:
             query_rank=self.count("q_lora_rank"),
         )
 
+    def _dense_layers(self) -> int:
+        """Return the number of dense layers before the first one with experts, as transformers 5 writes them."""
+        kinds = self.settings.get("mlp_layer_types")
+        return next((at for at, kind in enumerate(kinds) if kind != "dense"), 0) if isinstance(kinds, list) else 0
+
     def experts(self) -> Experts | None:
         # the names of DeepSeek; of Qwen and most others; of Mixtral
         names = ("n_routed_experts", "num_experts", "num_local_experts")
@@ -244,7 +257,7 @@ class _Reader:
             per_token=self.size("num_experts_per_tok", 1),
             width=self.size(width),
             shared=shared,
-            first_layer=self.count("first_k_dense_replace"),
+            first_layer=self.count("first_k_dense_replace") or self._dense_layers(),
             step=step if type(step) is int and 0 < step <= NUMBER_MAX else 1,
             shared_width=shared_width or shared * self.size(width),
         )

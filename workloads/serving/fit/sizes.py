@@ -8,13 +8,14 @@ from typing import Any
 from workloads.errors import Diagnostic, UserError
 from workloads.serving.fit.cache import LINEAR, SCALED_TOKEN_BYTES, CacheSizes
 from workloads.serving.fit.checkpoint import Tensors
-from workloads.serving.fit.shape import Shape, shape_of
+from workloads.serving.fit.shape import DECLARE, Shape, shape_of
 
 UNKNOWN = "unknown"
 """Key of the reason why the sizes of a published model are not known, in the place of the sizes."""
 WINDOWS = ("sliding_attention", "chunked_attention")
 """Kinds of layers that keep a window of the text."""
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
+_ATTENTION = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.\d+\.self_attn\.([kvo])_proj\.weight")
 _EXPERTS = re.compile(r"\.experts\.")
 _WHOLE = re.compile(r"norm|\.gate\.|q_a_proj|kv_a_proj|\.indexer\.")
 """Weights of a layer that tensor parallelism does not divide. Source: ReplicatedLinear in vLLM 0.32, deepseek_v2.py."""
@@ -108,9 +109,25 @@ def sizes(config: Mapping[str, Any], tensors: Tensors) -> Sizes:
         tensors: The tensors of its weights, which vLLM keeps in memory unchanged.
 
     Raises:
-        UserError: *config* does not give the shape.
+        UserError: *config* does not give the shape, or *tensors* have another one.
     """
-    return _sizes(shape_of(config), tensors, _PADDED_HEADS.get(str(config.get("model_type")), 0))
+    shape = shape_of(config)
+    _check_widths(shape, tensors)
+    return _sizes(shape, tensors, _PADDED_HEADS.get(str(config.get("model_type")), 0))
+
+
+def _check_widths(shape: Shape, tensors: Tensors) -> None:
+    """Refuse weights whose keys and values are not as wide as the cache is computed, in any layer.
+
+    Classes of models have defaults that config.json leaves out, so that it may not show layers of another width.
+    """
+    if shape.quantisation:  # layers may have several formats
+        return
+    times = {"k": shape.heads, "v": shape.heads, "o": shape.key_value_heads}
+    found = ((match, size) for name, size in tensors.items() if (match := _ATTENTION.fullmatch(name)))
+    if len({size * times[match[1]] for match, size in found}) > 1:
+        problem = "the weights have keys or values of another width than config.json declares"
+        raise UserError(Diagnostic("config.json, num_key_value_heads", problem, "one width in all layers", DECLARE))
 
 
 def _sizes(shape: Shape, tensors: Tensors, padded_heads: int) -> Sizes:

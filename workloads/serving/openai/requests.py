@@ -26,6 +26,8 @@ def _as_parts(value: object) -> object:
 
 
 Tokens = Annotated[int, Field(gt=0, lt=2**31)]
+TEXT_TOKENS = 16
+"""The tokens of an answer of `/v1/completions` without `max_tokens`, as OpenAI and vLLM have it."""
 MOST_LOGPROBS = 20
 """The most alternatives of a token. Source: OpenAI's API reference, top_logprobs."""
 
@@ -208,4 +210,5 @@ class TextRequest(CompletionRequest):
 
     def runtime_request(self) -> dict[str, Any]:
         logprobs = {"logprobs": self.logprobs} if self.logprobs else {}
-        return {**super().runtime_request(), **logprobs, "prompt": self.prompt[0]}
+        limit = {"max_tokens": self.max_tokens or TEXT_TOKENS}
+        return {**super().runtime_request(), **logprobs, **limit, "prompt": self.prompt[0]}
