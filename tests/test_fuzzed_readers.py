@@ -10,7 +10,7 @@ from tests.support.sources import ROOT
 TABLE = ROOT / "tests/fuzzed_readers.txt"
 PARSES = re.compile(r"\b(?:parse_json|parse_object|read_bounded|read_file|check_json)\(|yaml\.parse\(")
 """Calls of the bounded readers, and of that of netplan's files."""
-OPEN_MAX = 2
+OPEN_MAX = 1
 """Maximum number of modules without a target; it only goes down."""
 
 

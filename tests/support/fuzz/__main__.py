@@ -40,6 +40,7 @@ TARGETS = {
     "manifests": Target(256),
     "foreign_json": Target(384),
     "s3_answers": Target(512),
+    "kubernetes_answers": Target(512),
     "readers": Target(512),
     "fleet_files": Target(512),
     "serving_bodies": Target(1024, workloads=True),
@@ -61,7 +62,7 @@ class Outcome:
 
     def __str__(self) -> str:
         result = "FAILED" if self.failure else "passed"
-        return f"{self.target:15} {self.cases:8} cases {self.seconds:7.0f} s {self.peak_mib:6.0f} MiB  {result}"
+        return f"{self.target:18} {self.cases:8} cases {self.seconds:7.0f} s {self.peak_mib:6.0f} MiB  {result}"
 
 
 def fuzz(name: str, cases: int, seed: int) -> Outcome:
