@@ -9,7 +9,7 @@ from tests.support.acceptance import line
 from tests.support.changed_services import SERVICES, SILENT, read_all, unit
 from tests.support.expect import need
 from tests.support.log import Log
-from tests.support.odd_filesystems import ODD, lacks_tools, mounted, states
+from tests.support.odd_filesystems import ODD, lacks_tools, make_usual, mounted, states
 from tests.support.packet_paths import DIVERTED, facts_after, found
 from tests.support.packet_paths import SILENT as USUAL
 from tests.support.systemd_machine import SystemdMachine, lacks
@@ -55,10 +55,11 @@ def test_filesystems_that_wait_or_lose_data_are_found(log: Log, tmp_path: Path) 
         pytest.skip(f"loop devices need {missing}")
     with mounted(tmp_path) as make:
         targets = {name: make("ext4", **arguments) for name, (arguments, _) in ODD.items()}
-        usual = [make(type) for type in ("ext4", "xfs")]
-        rows = states(*targets.values(), *usual)
+        usual = make_usual(make)
+        rows = states(*targets.values(), *usual.values())
     log(str(rows))
     wrong = {name: rows.get(str(target)) for name, target in targets.items() if rows.get(str(target)) != ODD[name][1]}
     need(not wrong, f"not found: {wrong}")
-    need(not {*map(str, usual)} & {*rows}, f"found besides: {rows}")
-    return f"{len(ODD)} of {len(ODD)} found, {len(usual)} usual filesystems silent"
+    found = {name: rows[str(target)] for name, target in usual.items() if str(target) in rows}
+    need(not found, f"found besides: {found}")
+    return f"{len(ODD)} of {len(ODD)} found, {len(usual)} usual filesystems and changes silent"

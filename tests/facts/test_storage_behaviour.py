@@ -14,7 +14,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import storage_behaviour
 from rackwright.facts.probe.observe import ReadError
 from tests.support.converged_host import converged, declared, with_more
-from tests.support.odd_filesystems import ODD, Machine, Make, lacks_tools, mounted, run, states
+from tests.support.odd_filesystems import ODD, Machine, Make, lacks_tools, make_usual, mounted, run, states
 
 
 @pytest.fixture
@@ -25,10 +25,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
         yield make
 
 
-@pytest.mark.parametrize("type", ["ext4", "xfs"])
-def test_a_usual_filesystem_shows_nothing(make: Make, type: str) -> None:
-    assert states(make(type)) == {}
-    assert [path for path in storage_behaviour.waiting_for("") if "test_a_usual_filesystem" in path] == []
+def test_usual_filesystems_and_changes_show_nothing(make: Make) -> None:
+    assert states(*make_usual(make).values()) == {}
+    assert [path for path in storage_behaviour.waiting_for("") if "test_usual_filesystem" in path] == []
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -19,10 +19,41 @@ ODD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no barriers, by its superblock": ({"tune": "nobarrier"}, ["nobarrier"]),
     "no order": ({"mount": "data=writeback"}, ["data=writeback"]),
     "no order, by its superblock": ({"tune": "journal_data_writeback"}, ["data=writeback"]),
-    "frozen": ({"after": ("fsfreeze", "--freeze")}, ["frozen"]),
-    "another frozen one": ({"after": ("fsfreeze", "--freeze"), "mount": "nobarrier"}, ["nobarrier", "frozen"]),
+    "frozen": ({"script": "fsfreeze --freeze $T"}, ["frozen"]),
+    "another frozen one": ({"script": "fsfreeze --freeze $T", "mount": "nobarrier"}, ["nobarrier", "frozen"]),
 }
 """How each filesystem is made, and what is read of it."""
+USUAL: dict[str, dict[str, Any]] = {
+    "ext4": {},
+    "xfs": {"type": "xfs"},
+    "ext2, which has no journal by its nature": {"type": "ext2"},
+    "other times and discards": {"mount": "noatime,lazytime,discard,nodev,nosuid"},
+    "data in the journal": {"mount": "data=journal"},
+    "a mount that only reads": {"mount": "ro"},
+    "a device that only reads below a mount that only reads": {"mount": "ro", "script": "blockdev --setro $L"},
+    "frozen for a snapshot, and thawed": {"script": "fsfreeze --freeze $T; fsfreeze --unfreeze $T"},
+    "xfs that was frozen and thawed": {
+        "type": "xfs",
+        "script": "fsfreeze --freeze $T; fsfreeze --unfreeze $T",
+    },
+    "mounted without barriers, and with them again": {
+        "mount": "nobarrier",
+        "script": "mount -o remount,barrier $T",
+    },
+    "its device becomes larger": {"script": "truncate --size 24M $I; losetup --set-capacity $L"},
+    "xfs that was grown": {
+        "type": "xfs",
+        "script": "truncate --size 400M $I; losetup --set-capacity $L; xfs_growfs $T",
+    },
+    "no room left": {"script": "head -c 64M /dev/zero > $T/all || test $(df --output=avail $T | tail -n 1) = 0"},
+    "no blocks for root, and another label": {"script": "tune2fs -m 0 -L other -e remount-ro $L"},
+    "checked after some mounts": {"script": "tune2fs -c 5 -i 30d $L"},
+    "another directory of it mounted elsewhere": {"script": "mkdir $T/a $T/b; mount --bind $T/a $T/b; umount $T/b"},
+    "trimmed": {"script": "rm -f $T/x; fstrim $T || true"},
+    "no checksums of its own": {"options": ("-O", "^metadata_csum")},
+    "short commits": {"mount": "commit=1"},
+}
+"""Filesystems, and what an operator does to them, by which nothing is found."""
 
 
 class Machine:
@@ -58,9 +89,8 @@ def mounted(directory: Path) -> Iterator[Make]:
     """Give a function that mounts a new filesystem on a loop device and returns where; all are gone afterwards."""
     made: list[tuple[Path, str]] = []
 
-    def make(
-        type: str, options: tuple[str, ...] = (), tune: str = "", mount: str = "rw", after: tuple[str, ...] = ()
-    ) -> Path:
+    def make(type: str, options: tuple[str, ...] = (), tune: str = "", mount: str = "rw", script: str = "") -> Path:
+        """Return the mount of a new filesystem after *script*, whose T is the mount, L the device and I its image."""
         image, target = directory / f"image{len(made)}", directory / f"mount{len(made)}"
         with image.open("wb") as file:
             file.truncate((320 if type == "xfs" else 16) << 20)
@@ -71,8 +101,8 @@ def mounted(directory: Path) -> Iterator[Make]:
         loop = run("losetup", "--find", "--show", image)
         made.append((target, loop))
         run("mount", "-o", mount, loop, target)
-        if after:
-            run(*after, target)
+        if script:
+            run("env", f"T={target}", f"L={loop}", f"I={image}", "sh", "-ec", script)
         return target
 
     try:
@@ -82,8 +112,14 @@ def mounted(directory: Path) -> Iterator[Make]:
             with contextlib.suppress(subprocess.CalledProcessError):
                 run("fsfreeze", "--unfreeze", target)
             # a process that has waited for the filesystem may still be about to end
-            run("umount", "--lazy", target)
+            if target.is_mount():
+                run("umount", "--lazy", target)
             run("losetup", "--detach", loop)
+
+
+def make_usual(make: Make) -> dict[str, Path]:
+    """Return the mount of each filesystem of USUAL by its name."""
+    return {name: make(**{"type": "ext4", **arguments}) for name, arguments in USUAL.items()}
 
 
 def states(*targets: Path) -> dict[str, Any]:
