@@ -110,6 +110,25 @@ SILENT: dict[str, tuple[str, str]] = {
         "EnvironmentFile=/etc/os-release\nEnvironment=OPTIONS=infinity\nExecStart=\nExecStart=/usr/bin/sleep $OPTIONS",
         "true",
     ),
+    "niced": ("", f"renice -n 5 -p {PID}; ionice -c 3 -p {PID}; choom -p {PID} -n 100; taskset -p 1 {PID}"),
+    "continued": ("", f"kill -STOP {PID}; kill -CONT {PID}"),
+    "thawed": ("", "systemctl freeze $U; systemctl thaw $U"),
+    "reloaded": ("ExecReload=/bin/true", "systemctl reload $U"),
+    "edited": (
+        "",
+        "mkdir -p /etc/systemd/system/$U.d; systemctl daemon-reload\n"
+        "printf '[Service]\\nLimitNOFILE=4096\\nEnvironment=B=2\\n' > /etc/systemd/system/$U.d/limits.conf\n"
+        "systemctl daemon-reload; systemctl restart $U",
+    ),
+    "set": ("", "systemctl set-property $U MemoryMax=300M TasksMax=50 CPUQuota=50%"),
+    "set-until-the-next-start": ("", "systemctl set-property --runtime $U MemoryHigh=200M"),
+    "forked": (
+        "Type=forking\nPIDFile=/run/forked.pid\nExecStart=\n"
+        'ExecStart=/bin/sh -c "sleep infinity & echo $$! > /run/forked.pid"',
+        "true",
+    ),
+    "killed": ("Restart=always\nRestartSec=0", f"P={PID}; kill -9 $P; until [ {PID} != $P ]; do sleep 0.1; done"),
+    "mounted-later": ("PrivateTmp=yes\nProtectSystem=full", "mkdir -p /srv/later; mount -t tmpfs tmpfs /srv/later"),
     "files-of-it": ("EnvironmentFile=-/etc/nothing\nPassEnvironment=LANG\nEnvironment=Y=\\x41", "true"),
 }
 """Settings and changes by which nothing is found."""
