@@ -53,3 +53,13 @@ CHANGES = {
     "no signature": lambda raw: raw["proofs"][0].__setitem__("signature", "none"),
     "a long signature": lambda raw: raw["proofs"][0].__setitem__("signature", "A" * 100_000),
 }
+SILENT = {
+    "other packages, units and links": lambda raw: raw.update(packages={"tree": "2.1"}, units={}, links=[]),
+    "another mainboard": lambda raw: raw["identity"].__setitem__("serial", "RW-OTHER"),
+    "facts of a later version": lambda raw: raw.update(later={"a": [1]}),
+    "a later end of the probe": lambda raw: raw.update(finished_at=99.0),
+    "blank lines around the signature": lambda raw: raw["proofs"][0].update(
+        signature=f"\n{raw['proofs'][0]['signature']}\n\n"
+    ),
+}
+"""Changes of an answer that leave its proof alone."""
