@@ -196,12 +196,44 @@ SUDO = {
 }
 
 
+TIMER = "man-db.timer"
+QUIET = {
+    "a timer stops and starts again": f"systemctl stop {TIMER}; systemctl start {TIMER}",
+    "a timer is disabled and enabled": f"systemctl disable {TIMER}; systemctl enable --now {TIMER}",
+    "a mask that was taken off": f"systemctl mask {TIMER}; systemctl unmask {TIMER}; systemctl start {TIMER}",
+    "a mask until the next start, taken off": f"systemctl mask --runtime {TIMER}; systemctl unmask --runtime {TIMER}",
+    "a unit as its package wants it": f"systemctl preset {TIMER}",
+    "a setting that was taken back": "systemctl set-property systemd-logind.service TasksMax=99 && "
+    "systemctl revert systemd-logind.service",
+    "a unit that failed and was reset": "systemd-run --wait --unit=x-fails false || systemctl reset-failed",
+    "systemd starts itself again": "systemctl daemon-reexec; systemctl daemon-reload",
+    "a command as another account": "sudo -u games true; sudo -l -U games",
+    "forgotten logins of sudo": "sudo -K",
+    "an editor that changes nothing": "EDITOR=true visudo && EDITOR=true visudo -f /etc/sudoers.d/README",
+    "touched files of sudo": "touch /etc/sudoers /etc/sudoers.d/README",
+    "the same file of sudo written again": "cp -p /etc/sudoers /root/kept; cat /root/kept > /etc/sudoers; visudo -c",
+    "a file of sudo that came and went": "echo 'eve ALL=(ALL) ALL' > /etc/sudoers.d/x; rm /etc/sudoers.d/x",
+    "a mode that was put back": "chmod 0400 /etc/sudoers; chmod 0440 /etc/sudoers",
+}
+"""Changes of units and files of sudo by which nothing more is found."""
+
+
+def _need_quiet(machine: SystemdMachine, log: Log) -> None:
+    """Require that no change of QUIET adds or removes a finding."""
+    before, _ = audit(machine)
+    for name, command in QUIET.items():
+        log(f"{name}: {machine.run(command).strip()[-200:]}")
+        after, _ = audit(machine)
+        need(after == before, f"{name}: {sorted(after ^ before)}")
+
+
 @line("truth2", "remedies")
 def test_a_mask_is_taken_off_and_a_file_of_sudo_is_named_by_its_effect(log: Log) -> str:
     """A unit that is masked until the next start is mended by its plan; files of sudo are judged as sudo does."""
     if lacks := systemd_machine.lacks():
         pytest.skip(lacks)
     with SystemdMachine(log.empty_directory()) as machine:
+        _need_quiet(machine, log)
         for unit in MASKED:
             machine.run(f"systemctl stop {unit}; systemctl mask --runtime {unit}")
             need("masked" in machine.run(f"systemctl start {unit}", check=False), f"{unit} starts behind its mask")
@@ -232,5 +264,6 @@ def test_a_mask_is_taken_off_and_a_file_of_sudo_is_named_by_its_effect(log: Log)
             need(grants == (rule == "RW-023" and name != "setting"), f"sudo itself judges {name} otherwise")
             machine.run(f"rm '/etc/sudoers.d/{name}'; visudo -c")
     return (
-        f"{len(MASKED)} masked units run again by their plans; {len(SUDO)} files of sudo are judged as sudo judges them"
+        f"{len(MASKED)} masked units run again by their plans; {len(SUDO)} files of sudo are judged as sudo judges "
+        f"them; {len(QUIET)} changes silent"
     )
