@@ -56,7 +56,7 @@ def _is_encrypted(lab: Lab, name: str) -> bool:
 
 @line("hardening2", 21, part="api")
 def test_an_api_server_that_is_older_than_its_files_is_found_and_restarted(log: Log) -> str:
-    with cluster(log, _one_host) as lab:
+    with cluster(log, _one_host, hosts=(PLANE,)) as lab:
         log("up")
         lab.up()
         need(not lab.audit_differences(), "the converged host is not as declared")

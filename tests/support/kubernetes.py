@@ -15,15 +15,19 @@ KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
 
 @contextmanager
 def cluster(
-    log: Log, change: Callable[[Any], None] = lambda fleet: None, tools: Sequence[str] = ("kubernetes",)
+    log: Log,
+    change: Callable[[Any], None] = lambda fleet: None,
+    tools: Sequence[str] = ("kubernetes",),
+    hosts: Sequence[str] = HOSTS,
 ) -> Iterator[Lab]:
     """Yield the project of the example fleet, after *change* of its file, with its twin on.
 
     Args:
         tools: Names of the tools whose packages the hosts install.
+        hosts: The hosts of the fleet after that change.
     """
     fleet = ROOT / "stacks" / "cluster.yaml"
-    with Lab(log.empty_directory() / "project", fleet, log, "cluster", containers=HOSTS) as lab:
+    with Lab(log.empty_directory() / "project", fleet, log, "cluster", containers=hosts) as lab:
         lab.edit(change)
         log("building Kubernetes, or finding it built")
         for name in tools:
