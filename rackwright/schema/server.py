@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from rackwright.schema import placement
+from rackwright.schema import kv_exchange, placement
 from rackwright.schema import pods as on_pods
 from rackwright.schema.base import Count, Many, Schema
 from rackwright.schema.cluster import Cluster
@@ -379,13 +379,14 @@ def problems(
             *_group_problems(server, tuple(members), clusters),
         ):
             yield problem.below(name)
+    yield from kv_exchange.problems(servers, hosts)
     yield from _port_problems(servers, hosts)
 
 
 def _host_problems(server: Server, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:
     place: Keys = ("group",) if server.group is not None else ("hosts",)
     for member in members:
-        has_replicas = server.vllm is not None and server.vllm.replica_hosts > 1
+        has_replicas = server.vllm is not None and (server.vllm.replica_hosts > 1 or bool(server.vllm.kv_transfer))
         if server.on == "hosts" and (server.listen == "fabric" or has_replicas) and address(hosts[member]) is None:
             help = f"Declare network: {{}} and addresses of the port on {member}"
             help += "" if has_replicas else ", or write listen: everywhere"
@@ -459,7 +460,7 @@ def _ports(server: Server, hosts: Mapping[str, Host]) -> Iterator[tuple[str, int
     if server.grpc_port is not None:
         ports[server.grpc_port] = ("grpc_port",)
     if server.vllm:
-        ports = {**dict.fromkeys(server.vllm.replica_ports, ("vllm", "port")), **ports}
+        ports = {**server.vllm.ports, **ports}
     members = server.members(hosts) if server.on == "hosts" else ()
     yield from ((member, port, keys) for member in members for port, keys in ports.items())
 

@@ -8,13 +8,14 @@ from pydantic import Field, model_validator
 from rackwright.schema.base import Amount, Count, Schema
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.gpus import GpuSelection, count
+from rackwright.schema.kv_cache import KvTransfer
 from rackwright.schema.problem import Problem
 
 LAYOUT = (
     "tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel", "decode_context_parallel",
 )  # fmt: skip
 """Keys of the layout; those that are left out are computed from the model and the GPUs."""
-PLACEMENT = ("replica_hosts", "gpus", "port", "adapters")
+PLACEMENT = ("replica_hosts", "gpus", "port", "adapters", "kv_transfer")
 """Keys about hosts, which vLLM does not get in its settings; adapters are in a file of their own."""
 
 
@@ -67,6 +68,11 @@ class Vllm(Schema):
     and meant for rehearsals and small models."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     """Precision of the cache; auto: the model's own."""
+    kv_offload_gib: Count | None = None
+    """Memory of each host, in GiB, for blocks of the cache that leave the GPUs. Unverified on hardware."""
+    kv_transfer: KvTransfer | None = None
+    """Exchange of the cache with other servers, so that prompts and answers are computed on different GPUs. Unverified
+    on hardware."""
     code_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Digest of the model's own code, which vLLM then runs; `python -m workloads.serving.vllm` prints it."""
     reasoning_parser: str | None = None
@@ -102,6 +108,20 @@ class Vllm(Schema):
         return range(self.port, self.port + (3 if self.replica_hosts > 1 else 0))
 
     @property
+    def exchange_ports(self) -> range:
+        """The ports on which other servers agree with this one on an exchange of caches; none without one."""
+        if self.kv_transfer is None:
+            return range(0)
+        return range(self.kv_transfer.port, self.kv_transfer.port + (self.data_parallel or 1))
+
+    @property
+    def ports(self) -> dict[int, tuple[str, ...]]:
+        """The ports of vLLM that are fixed, with the keys that declare them."""
+        return dict.fromkeys(self.replica_ports, ("vllm", "port")) | dict.fromkeys(
+            self.exchange_ports, ("vllm", "kv_transfer", "port")
+        )
+
+    @property
     def layout(self) -> dict[str, Any]:
         """The declared parts of the layout."""
         return {name: getattr(self, name) for name in LAYOUT if getattr(self, name) is not None}
@@ -112,6 +132,10 @@ def pod_problems(vllm: Vllm) -> Iterator[Problem]:
     if vllm.gpus is not None:
         expected = "the cluster gives each pod its GPUs"
         yield Problem("got vllm.gpus with on: kubernetes", expected, "Write gpus in pods", ("vllm", "gpus"))
+    for name in ("kv_offload_gib", "kv_transfer"):
+        if getattr(vllm, name) is not None:
+            expected, help = "a server on Kubernetes has its cache on its GPUs", f"Remove {name}, or write on: hosts"
+            yield Problem(f"got vllm.{name} with on: kubernetes", expected, help, ("vllm", name))
     if vllm.adapters:
         expected, help = "a server on Kubernetes has no adapters yet", "Remove adapters, or write on: hosts"
         yield Problem("got vllm.adapters with on: kubernetes", expected, help, ("vllm", "adapters"))

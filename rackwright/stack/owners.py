@@ -81,7 +81,7 @@ def port_claims(resource: DeclaredResource, roles: Mapping[str, RoleSource]) -> 
     if isinstance(spec, RoleSpec):
         found = ports(roles[spec.role], spec.about.os, spec.variables)
     elif resource.token == SERVER:
-        found = (spec.declared.port, *(spec.declared.vllm.replica_ports if spec.declared.vllm else ()))
+        found = (spec.declared.port, *(spec.declared.vllm.ports if spec.declared.vllm else ()))
     for port in found:
         yield Claim(f"socket:tcp:{port}", {"listening": True})
 

@@ -9,9 +9,10 @@ from typing import Any
 from rackwright.errors import DeclarationError, Diagnostic, UserError, command
 from rackwright.foreign import open_regular
 from rackwright.kinds.model_server import ModelServerKind
-from rackwright.kinds.model_server.spec import SLACK_SECONDS, CanaryRows, ServerSpec
+from rackwright.kinds.model_server.spec import SLACK_SECONDS, CanaryRows, ExchangePeer, ExchangePlace, ServerSpec
 from rackwright.kinds.pods.spec import GRPC_PORT, PORT, RowsPart, ServerPart
 from rackwright.kinds.shared.gpu_assignment import GpuAssignment
+from rackwright.schema.kv_exchange import exchange_of, fabric_addresses
 from rackwright.schema.secret import name_of
 from rackwright.schema.server import EVERYWHERE, Server, settings
 from rackwright.stack import pods, vllm
@@ -202,9 +203,26 @@ def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any], place
         tensor_parallel=layout.pop("tensor_parallel", None),
         layout=layout,
         replica=placement.replica,
+        exchange=_exchange(stack, server, host),
         quotas={name: limits for name, limits in quotas.items() if limits},
         **common,
     )
+
+
+def _exchange(stack: Stack, server: Server, host: str) -> ExchangePlace | None:
+    """Return the place of *host* in the exchange of caches of *server*."""
+    transfer, hosts = exchange_of(server), stack.fleet.hosts
+    if transfer is None:
+        return None
+    peers = []
+    for name in transfer.peers:
+        peer = stack.fleet.servers[name]
+        assert peer.vllm is not None
+        ports = peer.vllm.exchange_ports
+        for address in fabric_addresses(peer, hosts):
+            peers.append(ExchangePeer(address=address, port=ports.start, ranks=len(ports)))
+    [own] = fabric_addresses(server.alone_on(host), hosts)
+    return ExchangePlace(address=own, peers=tuple(peers))
 
 
 def _load_model(stack: Stack, name: str, server: Server) -> Model | None:

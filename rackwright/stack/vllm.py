@@ -219,7 +219,9 @@ def _wish(server: Server, hosts: int) -> Wish:
     declared = dict(server.vllm.layout if server.vllm else {})
     if "tensor_parallel" in server.set:
         declared["tensor_parallel"] = settings(server, "127.0.0.1").tensor_parallel
-    return Wish(**{"context_parallel": 1, "hosts": hosts, **layout_fields(declared)})
+    # each rank of an exchange of caches has a port, which other servers learn from the declaration
+    ranks = {"data_parallel": 1} if server.vllm and server.vllm.kv_transfer else {}
+    return Wish(**{"context_parallel": 1, "hosts": hosts, **ranks, **layout_fields(declared)})
 
 
 def _fits(profile: str, sizes: Sizes, load: Load) -> bool:

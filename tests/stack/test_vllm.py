@@ -15,6 +15,7 @@ from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
 from rackwright.stack.servers import server_notes
+from tests.support.model_server_spec import REPOSITORY
 from tests.support.stack_settings import configure, new_project
 from workloads.catalogue.models import model_config
 from workloads.serving import model as model_directory
@@ -302,6 +303,41 @@ def test_the_ports_of_replicas_are_their_own(project: Project) -> None:
     assert len(project(B70, "joined-a, joined-b", f"{replica}{again}    port: 8081\n{other}")) == 4
     refusals = refused(project, B70, "joined-a, joined-b", f"{replica}    port: 29502\n")
     assert "servers.talk.port: got port 29502; 29500 and two more are for the replica" in refusals
+
+
+def exchanging(role: str, peer: str, more: str = "") -> str:
+    transfer = f"{{role: {role}, peers: [{peer}], port: 5700{more}}}"
+    return f"    environment: {{path: /opt/nixl}}\n    vllm: {{tensor_parallel: 8, kv_transfer: {transfer}}}\n"
+
+
+def test_servers_that_exchange_caches_reach_each_other_alone(project: Project) -> None:
+    answers = SERVER.partition("servers:\n")[2].replace("talk:", "answers:").replace("HOSTS", "joined-b")
+    declared = f"{exchanging('prefill', 'answers')}{answers}    port: 8081\n{exchanging('decode', 'talk')}"
+    specs = project(B70, "joined-a", declared)
+    prompts, other = specs["joined-a/talk"], specs["joined-b/answers"]
+    for spec, address, peer in ((prompts, "10.141.0.21", "10.141.0.22"), (other, "10.141.0.22", "10.141.0.21")):
+        [settings] = [file.content for file in files(spec, REPOSITORY) if file.path.endswith("settings.json")]
+        transfer = ServingSettings.model_validate_json(str(settings)).vllm.kv_transfer
+        assert transfer is not None
+        assert (transfer.address, transfer.port, transfer.role) == (
+            address,
+            5700,
+            "prefill" if spec is prompts else "decode",
+        )
+        assert [(each.address, each.port, each.ranks) for each in transfer.peers] == [(peer, 5700, 1)]
+        assert spec.firewall is not None
+        assert set(spec.firewall.addresses) == {"10.141.0.21", "10.141.0.22"}
+    assert prompts.layout.get("data_parallel", 1) == 1, "each rank has a port that the other server knows"
+
+
+def test_each_rank_of_an_exchange_has_a_port_of_its_own(project: Project) -> None:
+    answers = SERVER.partition("servers:\n")[2].replace("talk:", "answers:").replace("HOSTS", "joined-a")
+    ranks = exchanging("prefill", "answers").replace(
+        "tensor_parallel: 8", "gpus: 4, tensor_parallel: 2, data_parallel: 2"
+    )
+    beside = exchanging("decode", "talk").replace("tensor_parallel: 8", "gpus: 4, tensor_parallel: 4")
+    refusals = refused(project, B70, "joined-a", f"{ranks}{answers}    port: 8081\n{beside.replace('5700', '5701')}")
+    assert "servers.answers.vllm.kv_transfer.port: got port 5701" in refusals
 
 
 def test_a_model_that_only_the_hosts_have_is_divided_as_declared(project: Project, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from workloads.serving.batcher import DeadlineExceeded
 from workloads.serving.body import read_body
 from workloads.serving.event_filter import EventFilter, as_length, usage_of
 from workloads.serving.forwarded_routes import ROUTES, Route
+from workloads.serving.kv_cache import KvTransferSettings
+from workloads.serving.kv_parameters import check_parameters
 from workloads.serving.language import ERROR_RESPONSES
 from workloads.serving.offload import check_json, offload
 from workloads.serving.prompt_logprobs import ends_at_prompt_logprobs, refuse_prompt_logprobs
@@ -105,7 +107,7 @@ class Forwarder:
     def _prepare(self, content: bytes, route: Route) -> "PreparedRequest":
         if ends_at_prompt_logprobs(self._settings):
             refuse_prompt_logprobs(content, route.path)
-        return prepare(content, route)
+        return prepare(content, route, self._settings.vllm.kv_transfer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +125,25 @@ class PreparedRequest:
     """About the tokens of the prompt, for an answer that ends before vLLM has counted them."""
 
 
-def prepare(content: bytes, route: Route) -> PreparedRequest:
+def prepare(content: bytes, route: Route, transfer: KvTransferSettings | None = None) -> PreparedRequest:
     """Return the request with the body *content*; a stream of completions is always asked for its usage.
 
     Raises:
-        HttpError: 400 if there are too many values to parse, or if vLLM could read a request for completions in another
-            way than this server: then a stream would come without its usage.
+        HttpError: 400 if there are too many values to parse, if vLLM could read a request for completions in another
+            way than this server, so that a stream would come without its usage, or if it names the cache of a server
+            that this one exchanges none with.
     """
     if not route.computes:
         return PreparedRequest(content)
     if too_much := check_json(content):
-        if not route.has_usage_option:
+        if not route.has_usage_option and transfer is None:
             return PreparedRequest(content, prompt_tokens=len(content) // 4)
         raise HttpError(400, f"the body: {too_much}")
     try:
         request = json.loads(content.decode())  # the parser of vLLM itself: others refuse half a surrogate
     except (ValueError, RecursionError):  # a form with a recording begins with its boundary
         request = None if content.startswith(b"--") else content.decode(errors="replace")
+    check_parameters(request, transfer)
     if not route.has_usage_option:
         return PreparedRequest(content, prompt_tokens=estimate_tokens(request))
     if not isinstance(request, dict):

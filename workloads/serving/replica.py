@@ -45,7 +45,7 @@ class Stoppable(Protocol):
 
 def fingerprint(version: str, settings: ServingSettings) -> str:
     """Return the digest of all that the hosts of a replica have to have in common."""
-    vllm = settings.vllm.model_dump(mode="json", exclude={"replica", "devices"})
+    vllm = settings.vllm.model_dump(mode="json", exclude={"replica": True, "devices": True, "kv_transfer": {"address"}})
     common = [version, settings.tensor_parallel, settings.context_tokens, settings.parallel, settings.variables, vllm]
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from workloads.serving.fit.layout import Layout
+from workloads.serving.kv_cache import GIB, KvTransferSettings, transfer_option, transfer_variables
 from workloads.serving.model import NAME_PATTERN, StrictModel
 
 OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*(\.[a-z0-9_.-]+)?")
@@ -20,6 +21,7 @@ OURS = (
     "gpu-memory-utilization", "device-memory-utilization", "kv-cache-dtype", "reasoning-parser", "tool-call-parser",
     "enable-auto-tool-choice", "enable-prefix-caching", "enable-lora", "max-lora-rank", "max-loras", "lora-modules",
     "enable-log-requests", "disable-log-requests", "uvicorn-log-level", "disable-uvicorn-access-log", "config",
+    "kv-transfer-config", "kv-offloading-size", "kv-offloading-backend",
 )  # fmt: skip
 """Options that follow from other settings; one of them is also the start of others."""
 INDEPENDENT = ("config-format", "model-impl", "tokenizer-mode")
@@ -31,7 +33,7 @@ PROCESSORS = ("compilation-config", "enforce-eager", "optimization-level")
 UNSAFE = (
     "trust-remote-code", "allowed-local-media-path", "middleware", "logits-processors", "worker-cls",
     "worker-extension-cls", "scheduler-cls", "model-class-overrides", "tool-parser-plugin", "reasoning-parser-plugin",
-    "io-processor-plugin", "tool-server", "log-config-file", "grpc-port", "kv-transfer-config", "kv-events-config",
+    "io-processor-plugin", "tool-server", "log-config-file", "grpc-port", "kv-events-config",
     "ec-transfer-config", "weight-transfer-config", "enable-prompt-embeds", "enable-elastic-ep", "enable-log-outputs",
     "dp-supervisor", "allowed-origins", "allow-credentials", "download-dir", "hf-config-path", "hf-token",
 )  # fmt: skip
@@ -97,6 +99,10 @@ class VllmSettings(StrictModel):
     """Memory for the cache, in GiB, of a vLLM that computes on processors; None: it computes on GPUs."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     """Precision of the cache; auto: the model's own."""
+    kv_offload_gib: PositiveInt | None = None
+    """Host memory for blocks of the cache that leave the GPUs, in GiB on each host; None: none."""
+    kv_transfer: KvTransferSettings | None = None
+    """Exchange of caches with servers of the other role, of which one computes prompts and the other one answers."""
     code_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Digest of the model's own code, as `python -m workloads.serving.vllm` prints it; None: the model has none."""
     reasoning_parser: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
@@ -140,6 +146,17 @@ class VllmSettings(StrictModel):
             raise ValueError("adapters_file and adapters_rank go together")
         return self
 
+    @model_validator(mode="after")
+    def _check_kv_cache(self) -> Self:
+        names = [name for name in ("kv_offload_gib", "kv_transfer") if getattr(self, name) is not None]
+        if len(names) > 1:
+            raise ValueError("kv_offload_gib and kv_transfer are two connectors, and a server has one")
+        if names and self.cpu_cache_gib is not None:
+            raise ValueError(f"{names[0]} moves blocks from and to GPUs, and cpu_cache_gib computes without any")
+        if self.kv_offload_gib and self.prefix_cache is False:
+            raise ValueError("kv_offload_gib extends the cache of prefixes, which prefix_cache: false switches off")
+        return self
+
     @property
     def has_adapters(self) -> bool:
         """Whether vLLM makes room for adapters."""
@@ -149,6 +166,14 @@ class VllmSettings(StrictModel):
     def largest_rank(self) -> int:
         """The largest rank for which vLLM has room."""
         return lora_rank(max([self.adapters_rank or 1, *(adapter.rank for adapter in self.adapters.values())]))
+
+    @property
+    def offload_bytes(self) -> int | None:
+        """Host memory of all processes of one engine, which may be on several hosts; each rank has an engine."""
+        if self.kv_offload_gib is None:
+            return None
+        hosts = len(self.replica.addresses) if self.replica else 1
+        return self.kv_offload_gib * GIB * hosts // self.data_parallel
 
     @property
     def follows(self) -> bool:
@@ -187,6 +212,7 @@ def arguments(settings: VllmSettings, tensor_parallel: int) -> list[str]:
         *_replica(settings),
         *_processors(settings),
         *_features(settings),
+        *transfer_option(settings.offload_bytes, settings.kv_transfer),
         *_adapters(settings),
         *_options(settings),
     ]
@@ -301,4 +327,4 @@ def environment(settings: VllmSettings) -> dict[str, str]:
             "GLOO_SOCKET_IFNAME": replica.interface,
             "NCCL_SOCKET_IFNAME": f"={replica.interface}",
         }
-    return variables
+    return variables | transfer_variables(settings.kv_transfer)

@@ -57,6 +57,26 @@ class ReplicaPlace(SpecPart):
     """The fabric of the host."""
 
 
+class ExchangePeer(SpecPart):
+    """A host with which another one exchanges caches."""
+
+    address: str
+    """The fabric address of the host."""
+    port: int
+    """The first port of its exchange."""
+    ranks: int
+    """The number of its ports."""
+
+
+class ExchangePlace(SpecPart):
+    """A host's place in an exchange of caches."""
+
+    address: str
+    """The fabric address of this host."""
+    peers: tuple[ExchangePeer, ...]
+    """The hosts of the servers of the other role."""
+
+
 class ServerSpec(Resource):
     """A server on one of its hosts."""
 
@@ -94,6 +114,8 @@ class ServerSpec(Resource):
     """The host's GPUs for this server; None if it computes on processors."""
     replica: ReplicaPlace | None = None
     """The host's place in a replica over several hosts."""
+    exchange: ExchangePlace | None = None
+    """The host's place in an exchange of caches with other servers."""
     quotas: dict[str, dict[str, int]] = Field(default_factory=dict)
     """The host's part of the quotas, by the name of the key; without keys that have none."""
     runs_vllm: bool = False
@@ -131,6 +153,9 @@ class ServerSpec(Resource):
         if self.replica:
             replica = {**self.replica.model_dump(mode="json"), "key_file": self.credential}
             vllm["replica"] = {**replica, **({"port": declared.port} if declared else {})}
+        if self.exchange and declared and declared.kv_transfer:
+            own = declared.kv_transfer
+            vllm["kv_transfer"] = {**self.exchange.model_dump(mode="json"), "role": own.role, "port": own.port}
         return vllm
 
     @property
@@ -140,7 +165,8 @@ class ServerSpec(Resource):
 
     @property
     def firewall(self) -> Firewall | None:
-        """The table that closes the ports of vLLM to other hosts than those of the replica; None without vLLM."""
+        """The table that closes the ports of vLLM to other hosts than those of the replica and of an exchange; None
+        without vLLM."""
         if not (self.runs_vllm or self.replica or self.declared.vllm):
             return None
         return Firewall(
@@ -149,9 +175,15 @@ class ServerSpec(Resource):
             unit=self.unit,
             path=f"{self.etc}/firewall.nft",
             programs="the ports of vLLM",
-            addresses=self.replica.addresses if self.replica else (),
+            addresses=self._allowed_addresses,
             port=None if self.follows else self.declared.port,
         )
+
+    @property
+    def _allowed_addresses(self) -> tuple[str, ...]:
+        """The addresses of all hosts that reach the ports of vLLM, this one included; empty if no other one does."""
+        exchange = (self.exchange.address, *(peer.address for peer in self.exchange.peers)) if self.exchange else ()
+        return tuple(dict.fromkeys((*(self.replica.addresses if self.replica else ()), *exchange)))
 
     @property
     def adapters_file(self) -> str:

@@ -108,7 +108,7 @@ def test_options_are_passed_as_given() -> None:
 @pytest.mark.parametrize(
     "name",
     ["host", "po", "uds", "api-key", "ssl-keyfile", "no-enable-log-requests", "data-parallel-hybrid-lb",
-     "tensor-parallel", "lora-modules", "config"],
+     "tensor-parallel", "lora-modules", "config", "kv-transfer-config.kv_connector", "kv-offloading-size"],
 )  # fmt: skip
 def test_options_that_follow_from_other_settings_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=f"option {name} follows from other settings"):
@@ -124,7 +124,7 @@ def test_an_option_that_only_begins_like_one_of_ours_is_passed_by_its_whole_name
 
 @pytest.mark.parametrize(
     "name", ["trust-remote-code", "trust", "no-trust-remote-code", "middleware", "worker-extension-cls", "grpc-port",
-             "kv-transfer-config.kv_connector", "kv-events-config", "logits-processors", "tool-parser-plugin"],
+             "kv-events-config", "logits-processors", "tool-parser-plugin"],
 )  # fmt: skip
 def test_options_that_load_code_or_open_listeners_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="loads code, opens a listener or a file, or logs requests"):

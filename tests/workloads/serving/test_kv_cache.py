@@ -1,0 +1,119 @@
+"""The cache beyond the GPUs of one vLLM: blocks in host memory, and blocks that servers exchange."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from workloads.serving.answers import HttpError
+from workloads.serving.forward import prepare
+from workloads.serving.forwarded_routes import ROUTES
+from workloads.serving.kv_cache import GIB, KvTransferSettings
+from workloads.serving.kv_parameters import check_parameters
+from workloads.serving.replica import fingerprint
+from workloads.serving.settings import ServingSettings
+from workloads.serving.vllm_settings import ReplicaSettings, VllmSettings, arguments, environment
+
+PEERS = [{"address": "10.141.0.23", "port": 5700, "ranks": 2}, {"address": "10.141.0.24"}]
+TRANSFER: dict[str, Any] = {"role": "decode", "address": "10.141.0.21", "peers": PEERS, "port": 5650}
+SETTINGS = KvTransferSettings.model_validate(TRANSFER)
+REPLICA = ReplicaSettings(addresses=("10.141.0.21", "10.141.0.22"), rank=0, interface="fabric0", key_file="/etc/key")
+CHAT = next(route for route in ROUTES if route.path == "/v1/chat/completions")
+
+
+def config(**settings: Any) -> dict[str, Any]:
+    """Return vLLM's configuration of the transfer with *settings*."""
+    options = arguments(VllmSettings.model_validate(settings), 8)
+    found: dict[str, Any] = json.loads(options[options.index("--kv-transfer-config") + 1])
+    return found
+
+
+@pytest.mark.parametrize(("more", "gib"), [
+    ({}, 64), ({"replica": REPLICA, "pipeline_parallel": 2}, 128),
+    ({"replica": REPLICA, "data_parallel": 16, "expert_parallel": True}, 8),
+])  # fmt: skip
+def test_host_memory_is_that_of_one_engine(more: dict[str, Any], gib: int) -> None:
+    assert config(kv_offload_gib=64, **more) == {
+        "kv_connector": "OffloadingConnector", "kv_role": "kv_both",
+        "kv_connector_extra_config": {"cpu_bytes_to_use": gib * GIB},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("role", "name"), [("prefill", "kv_producer"), ("decode", "kv_consumer")])
+def test_servers_exchange_blocks_on_their_own_address_and_port(role: str, name: str) -> None:
+    transfer = {**TRANSFER, "role": role}
+    expected = {"kv_connector": "NixlConnector", "kv_role": name, "kv_load_failure_policy": "fail"}
+    assert config(kv_transfer=transfer) == expected
+    variables = environment(VllmSettings.model_validate({"kv_transfer": transfer}))
+    assert variables["VLLM_NIXL_SIDE_CHANNEL_HOST"] == "10.141.0.21"
+    assert variables["VLLM_NIXL_SIDE_CHANNEL_PORT"] == "5650"
+
+
+def test_hosts_of_a_replica_have_all_but_their_address_in_common() -> None:
+    def digest(**changes: object) -> str:
+        return fingerprint("1", ServingSettings.model_validate({"vllm": {"kv_transfer": {**TRANSFER, **changes}}}))
+
+    assert digest() == digest(address="10.141.0.22")
+    assert digest() != digest(port=5651)
+
+
+@pytest.mark.parametrize(("settings", "reason"), [
+    ({"kv_offload_gib": 8, "kv_transfer": TRANSFER}, "are two connectors, and a server has one"),
+    ({"kv_offload_gib": 8, "cpu_cache_gib": 2}, "kv_offload_gib moves blocks from and to GPUs"),
+    ({"kv_transfer": TRANSFER, "cpu_cache_gib": 2}, "kv_transfer moves blocks from and to GPUs"),
+    ({"kv_offload_gib": 8, "prefix_cache": False}, "which prefix_cache: false switches off"),
+    ({"kv_transfer": {**TRANSFER, "peers": []}}, "at least 1 item"),
+    ({"kv_offload_gib": 0}, "greater than 0"),
+])  # fmt: skip
+def test_settings_without_an_effect_are_refused(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        VllmSettings.model_validate(settings)
+
+
+def request(**parameters: object) -> dict[str, Any]:
+    return {"model": "talk", "messages": [], "kv_transfer_params": parameters}
+
+
+@pytest.mark.parametrize("body", [
+    {"model": "talk"}, {"kv_transfer_params": None}, request(do_remote_decode=True),
+    request(do_remote_prefill=True, remote_host="10.141.0.23", remote_port=5701, remote_block_ids=[1, 2]),
+    request(do_remote_prefill=True, remote_host="10.141.0.24", remote_port=5600),
+])  # fmt: skip
+def test_a_request_may_name_the_cache_of_a_peer(body: dict[str, Any]) -> None:
+    check_parameters(body, SETTINGS)
+    assert json.loads(prepare(json.dumps(body).encode(), CHAT, SETTINGS).body) == body
+
+
+@pytest.mark.parametrize("parameters", [
+    {"remote_host": "10.141.0.99", "remote_port": 5600}, {"remote_host": "10.141.0.23", "remote_port": 5702},
+    {"remote_host": "10.141.0.23", "remote_port": 5699}, {"remote_host": "10.141.0.23"}, {"remote_port": 5600},
+    {"remote_host": "10.141.0.23", "remote_port": "5700"}, {"remote_host": "10.141.0.24", "remote_port": True},
+    {"remote_host": ["10.141.0.23"], "remote_port": 5700}, {"do_remote_prefill": True},
+])  # fmt: skip
+def test_no_client_leads_vllm_to_another_host_or_port(parameters: dict[str, Any]) -> None:
+    with pytest.raises(HttpError, match="it names no server that this one exchanges caches with"):
+        prepare(json.dumps(request(**parameters)).encode(), CHAT, SETTINGS)
+
+
+@pytest.mark.parametrize(("body", "transfer", "reason"), [
+    (request(do_remote_decode=True), None, "this server exchanges no caches with others"),
+    ({"kv_transfer_params": "10.141.0.23"}, SETTINGS, "it names no server"),
+    ({"vllm_xargs": {"kv_transfer_params": {}}}, SETTINGS, "kv_transfer_params is a field of its own"),
+    ({"vllm_xargs": {"kv_transfer_params": {}}}, None, "kv_transfer_params is a field of its own"),
+    (["no object"], SETTINGS, "reads bodies of JSON alone"),
+])  # fmt: skip
+def test_such_fields_are_refused_elsewhere(body: object, transfer: KvTransferSettings | None, reason: str) -> None:
+    for route in (each for each in ROUTES if each.computes):
+        with pytest.raises(HttpError, match=reason):
+            prepare(json.dumps(body).encode(), route, transfer)
+
+
+def test_a_body_that_is_not_parsed_reaches_no_server_that_exchanges_caches() -> None:
+    route = next(each for each in ROUTES if each.computes and not each.has_usage_option)
+    form = b'--boundary\r\nname="kv_transfer_params"\r\n\r\n{}'
+    many = b'{"kv_transfer_params": {"remote_host": "10.141.0.99"}, "input": [' + b"1," * (3 << 20) + b"1]}"
+    for content in (form, many):
+        assert prepare(content, route).body == content
+        with pytest.raises(HttpError):
+            prepare(content, route, SETTINGS)
