@@ -38,15 +38,15 @@ MEASUREMENTS = 5
 """The least of several counts: on a busy machine a thread of Gloo holds the tensors of a finished all-gather longer."""
 
 
-def make_model(directory: Path, layers: int = 8) -> None:
+def make_model(directory: Path, layers: int = 8, vocabulary: int = 256) -> None:
     """Write a small Llama model with random weights, and a text of bytes, to *directory*."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=256, hidden_size=128, intermediate_size=512, num_hidden_layers=layers, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=128,
+            vocab_size=vocabulary, hidden_size=128, intermediate_size=512, num_hidden_layers=layers,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
         )
     ).save_pretrained(directory)  # fmt: skip
     (directory / "text.txt").write_bytes(bytes(range(256)) * 16)

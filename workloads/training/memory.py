@@ -15,11 +15,12 @@ from workloads.training.acceleration import Acceleration, is_dense, positions, r
 from workloads.training.chunked_loss import chunk_rows
 from workloads.training.config import ImageClassifier, Optimizer, Tokenized, TrainingConfig
 from workloads.training.device import Device
-from workloads.training.models import LanguageModel, blocks, shapes_alone
+from workloads.training.models import LanguageModel, blocks, frozen_embedding, frozen_outside_blocks, shapes_alone
 from workloads.training.precision import FP32, Precision
 
 BYTES = 4
-"""Bytes of a weight: weights, gradients and moments are fp32 in each precision."""
+"""Bytes of a weight: weights, gradients and moments are fp32 in each precision, but for frozen weights outside the
+blocks of a shared copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class MemoryEstimate:
     """Division of the layers among these processes; empty if FSDP alone divides them."""
     gathered: int = 0
     """Weights outside the blocks of a shared copy, which are whole from the forward pass on."""
+    embedding: int = 0
+    """A frozen embedding of a shared copy, which is whole before the first block alone."""
     blocks: int = 0
     """Bytes that a shared copy needs in addition while a block computes: two whole blocks, and whole gradients."""
     activations: int | None = None
@@ -63,10 +66,11 @@ class MemoryEstimate:
 
     @property
     def excess(self) -> int:
-        """The memory for the loss or the step beyond that for the backward pass of a block."""
+        """The memory for the embedding, the loss or the step beyond that for the backward pass of a block."""
         if self.activations is None:
             return 0
-        return max(0, self.loss - self.blocks - self.recomputed, self.step - self.activations - self.blocks)
+        embedding = self.embedding - self.activations - self.blocks - self.recomputed
+        return max(0, embedding, self.loss - self.blocks - self.recomputed, self.step - self.activations - self.blocks)
 
     @property
     def after_forward(self) -> int:
@@ -84,7 +88,7 @@ class MemoryEstimate:
         parts |= {"activations": self.activations} if self.activations is not None else {}
         parts |= {"those of one block": self.recomputed} if self.recomputed else {}
         parts |= {"weights of one layer": self.dequantized} if self.dequantized else {}
-        parts |= {"the loss or the step": self.excess} if self.excess else {}
+        parts |= {"the embedding, the loss or the step": self.excess} if self.excess else {}
         trainable = f", {self.trainable:,} of them trained" if self.trainable != self.parameters else ""
         sharing = f" among {self.shards} processes{self.layout}" if self.shards > 1 else ""
         terms = " + ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
@@ -112,15 +116,17 @@ def estimate(
     """
     sharded = sharded or shards > 1
     local = parallel.local_model(config, model)
-    part = _part(config, local, shards)
+    width = precision.dtype.itemsize
+    part = _part(config, local, shards, width if sharded else BYTES)
     trained = [weight for weight in local.parameters() if weight.requires_grad]
     packed = four_bit.layers(local)
     buffers = sum(buffer.nbytes for buffer in local.buffers()) - _divided_bytes(packed.values())
     weights = sum(map(part, local.parameters())) + buffers + _divided_bytes(packed.values(), shards)
     gradients = sum(map(part, trained))
     optimizer = gradients * moments_per_weight(config.optimizer)
-    width = precision.dtype.itemsize
     kept = _activations(config, local, rows(config, processes), precision, sharded, acceleration.chunked_loss)
+    embedding = frozen_embedding(local)
+    embedded = count_parameters(embedding) if embedding else 0
     recomputed = max(kept[1:], default=0) if kept and config.recompute_activations else 0
     return MemoryEstimate(
         count_parameters(model),
@@ -130,7 +136,8 @@ def estimate(
         optimizer,
         shards,
         _layout(config),
-        _outside_blocks(local) * width if sharded else 0,
+        (_outside_blocks(local) - embedded) * width if sharded else 0,
+        embedded * width if sharded else 0,
         _block_bytes(local, width) if sharded else 0,
         None if kept is None else kept[0] if config.recompute_activations else sum(kept),
         recomputed,
@@ -313,14 +320,20 @@ def _layout(config: TrainingConfig) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _part(config: TrainingConfig, local: nn.Module, shards: int) -> Callable[[torch.Tensor], int]:
-    """Return a function that returns the bytes of the largest part of a weight of *local*, whose rows FSDP divides."""
+def _part(config: TrainingConfig, local: nn.Module, shards: int, width: int) -> Callable[[torch.Tensor], int]:
+    """Return a function that returns the bytes of the largest part of a weight of *local*, whose rows FSDP divides.
+
+    Args:
+        width: Bytes of a frozen weight outside the blocks.
+    """
+    frozen = {id(weight) for weight in frozen_outside_blocks(local)}
     exchanged = {id(weight) for weight in parallel.exchanged_weights(config, local)}
 
     def size(weight: torch.Tensor) -> int:
         parts = shards // (config.expert_parallel if id(weight) in exchanged else config.tensor_parallel)
         rows = len(weight) if weight.dim() else 1
-        return int(-(-rows // parts) * (weight.numel() // max(1, rows)) * BYTES)
+        own = -(-rows // parts) * (weight.numel() // max(1, rows))
+        return int(own * (width if id(weight) in frozen else BYTES))
 
     return size
 

@@ -71,6 +71,22 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     return max(lists, key=len, default=[])
 
 
+def frozen_outside_blocks(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights outside the blocks of *model*; none if one of them is trained, or if there are no blocks."""
+    inside = {id(weight) for block in blocks(model) for weight in block.parameters()}
+    outside = [weight for weight in model.parameters() if id(weight) not in inside]
+    return outside if inside and not any(weight.requires_grad for weight in outside) else []
+
+
+def frozen_embedding(model: nn.Module) -> nn.Module | None:
+    """Return the embedding of a language model whose weights outside the blocks are frozen; None if its head is it."""
+    if not isinstance(model, LanguageModel) or not frozen_outside_blocks(model):
+        return None
+    embedding, head = model.model.get_input_embeddings(), model.model.get_output_embeddings()
+    found: nn.Module | None = None if embedding.weight is head.weight else embedding
+    return found
+
+
 class Classifier(nn.Module):
     """Two convolutions and a linear head."""
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from workloads.catalogue.models import model_config
 from workloads.errors import UserError
 from workloads.training import data, four_bit, memory
 from workloads.training.config import HuggingFace, Lora
+from workloads.training.device import select_device
 from workloads.training.four_bit import FourBitLinear
 from workloads.training.initial_weights import build
 from workloads.training.loop import Training, TrainingInputs
-from workloads.training.models import build_shapes, trainable_state
-from workloads.training.precision import Precision
+from workloads.training.models import build_shapes, frozen_outside_blocks, trainable_state
+from workloads.training.precision import FP32, Precision
 from workloads.training.run import train
 
 LAYERS = 7
@@ -161,22 +163,50 @@ def test_processes_that_divide_the_base_need_less_memory(base: Path) -> None:
     assert two.dequantized > 4 * 128 * 512, "and of the largest layer the 4 bits as well"
 
 
-def llama_70b(directory: Path) -> Any:
+def half_precision() -> Precision:
+    return Precision("bf16", "a test")
+
+
+def llama_70b(directory: Path, tokens: int) -> Any:
     """Return a run that trains adapters of a Llama of 70 billion parameters on two GPUs."""
     make_model(directory, layers=1)
     settings = model_config("llama-3.1-70b")
     (directory / "config.json").write_text(json.dumps(settings))
     given = changes(directory, sharding="full", precision="bf16", recompute_activations="true", chunked_loss="true")
-    return config("lora", *given, "global_batch=2", "data.sequence_length=1024")
+    return config("lora", *given, "global_batch=2", f"data.sequence_length={tokens}")
 
 
-def test_70_billion_parameters_fit_three_gpus_of_24_gb_on_paper(tmp_path: Path) -> None:
-    """Two of 24 GB would lack 6 GB: embedding and head are whole numbers, and gathered for the whole pass."""
-    run = llama_70b(tmp_path)
-    shapes, half = build_shapes(run.model), Precision("bf16", "a test")
-    totals = [memory.estimate(run, shapes, count, count, half, sharded=True).total / 1e9 for count in (2, 3)]
-    assert 28 < totals[0] < 31
-    assert 20 < totals[1] < 24
+def test_70_billion_parameters_fit_two_gpus_of_24_gb_on_paper(tmp_path: Path) -> None:
+    """One is too small, and the refusal says how many are enough."""
+    gpu = replace(select_device("cpu", 0, 1), name="a GPU of 24 GB", memory=24 << 30)
+    half = half_precision()
+    totals = []
+    for tokens in (512, 1024):
+        run = llama_70b(tmp_path, tokens)
+        shapes = build_shapes(run.model)
+        needed = memory.estimate(run, shapes, 2, 2, half, sharded=True)
+        memory.check_memory(run, needed, gpu)
+        totals.append(needed.total / 1e9)
+    assert 24.5 < totals[0] < 24.7 < totals[1] < 25.1
+    alone = memory.estimate(run, shapes, 1, 1, half, sharded=True)
+    with pytest.raises(UserError, match=r"the training needs too much memory.* or sharding full over 2 processes"):
+        memory.check_memory(run, alone, gpu)
+
+
+def test_a_frozen_head_and_embedding_have_the_format_of_the_computation_and_trained_ones_do_not(base: Path) -> None:
+    run = config("lora", *changes(base, sharding="full"))
+    shapes = build_shapes(run.model)
+    outside = 2 * 256 * 128 + 128
+    single, half = (
+        memory.estimate(run, shapes, 2, 2, precision, sharded=True) for precision in (FP32, half_precision())
+    )
+    assert single.weights - half.weights == outside // 2 * 2
+    assert half.gathered == (256 * 128 + 128) * 2, "the embedding is freed before the first block"
+    assert half.embedding == 256 * 128 * 2
+    with_head = config("lora", *changes(base, sharding="full"), 'model.lora.layers=["q_proj", "lm_head"]')
+    trained = build_shapes(with_head.model)
+    assert not frozen_outside_blocks(trained)
+    assert memory.estimate(with_head, trained, 2, 2, half_precision(), sharded=True).embedding == 0
 
 
 def test_memory_is_what_is_really_held(base: Path, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from tests.support import sharded_memory
 from tests.support.torchrun_ranks import run_ranks
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_a_rank_holds_what_the_estimate_says(ranks: int, tmp_path: Path) -> None:
-    sharded_memory.make_model(tmp_path)
+@pytest.mark.parametrize(("ranks", "layers", "vocabulary"), [(1, 8, 256), (2, 8, 256), (2, 1, 8192)])
+def test_a_rank_holds_what_the_estimate_says(ranks: int, layers: int, vocabulary: int, tmp_path: Path) -> None:
+    """Embedding and head are the largest weights of the last model, and frozen beside adapters."""
+    sharded_memory.make_model(tmp_path, layers, vocabulary)
     output = run_ranks(ranks, sharded_memory.main, tmp_path)
     files = tmp_path.glob("memory-*.jsonl")
     found = [json.loads(line) for file in files for line in file.read_text().splitlines()]

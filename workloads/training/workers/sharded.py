@@ -14,7 +14,13 @@ from torch.optim import Optimizer
 from workloads.training import four_bit, parallel
 from workloads.training.config import TrainingConfig
 from workloads.training.device import Device
-from workloads.training.models import blocks, materialize, trainable_state
+from workloads.training.models import (
+    blocks,
+    frozen_embedding,
+    frozen_outside_blocks,
+    materialize,
+    trainable_state,
+)  # fmt: skip
 from workloads.training.precision import Precision
 from workloads.training.sharded import local_part
 from workloads.training.workers.torchrun import Torchrun
@@ -32,7 +38,8 @@ class ShardedTorchrun(Torchrun):
 
     The processes gather a block's weights before it computes, and free them after. With sharding full all processes
     share one copy. With sharding hybrid each host has a copy, which its processes share: weights are gathered within
-    hosts, and gradients are averaged across hosts.
+    hosts, and gradients are averaged across hosts. Frozen weights outside the blocks have the
+    format in which they are gathered, and a frozen embedding is freed before the first block.
     """
 
     sharded = True
@@ -66,8 +73,11 @@ class ShardedTorchrun(Torchrun):
         for layer in four_bit.layers(model).values():  # FSDP divides parameters alone
             layer.divide(self._mesh[SHARD].get_group())
         mesh = self._mesh[self._axes(SHARD)]
-        for block in blocks(model):
-            fully_shard(block, mesh=mesh, mp_policy=policy)
+        for weight in frozen_outside_blocks(model):
+            weight.data = weight.data.to(precision.dtype)
+        embedding = frozen_embedding(model)
+        for module in (*blocks(model), *([embedding] if embedding else [])):
+            fully_shard(module, mesh=mesh, mp_policy=policy)
         return materialize(fully_shard(model, mesh=mesh, mp_policy=policy), device.torch)
 
     def _axes(self, shard: str) -> str | tuple[str, str]:
