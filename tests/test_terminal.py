@@ -42,7 +42,8 @@ CI_COMMANDS = [
 ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
 WRITERS = {
     "rackwright/terminal.py": "the one module",
-    "rackwright/facts/service_metrics.py": "answers the proxy of metrics, on a host",
+    "rackwright/facts/metrics_text.py": "answers the proxy of metrics, on a host",
+    "rackwright/facts/health_metrics.py": "writes reasons to the journal of a host",
     "rackwright/provider/__main__.py": "prints its port for the engine",
     "rackwright/cli/ending.py": "guards both streams, and writes its own messages after the end of a command",
     "rackwright/cli/access.py": "segno draws a QR code, of a secret of our own",

@@ -69,6 +69,8 @@ class RoleSource:
     """TCP ports on which the role's programs listen beside those of its claims, as numbers or expressions."""
     url_template: str = ""
     """The URL of the role's service, as a text of jinja2 with the variables; empty for a role without a service."""
+    health: tuple[Mapping[str, Any], ...] = ()
+    """Services of the role with the URLs of their health; see rackwright.kinds.role.health."""
     vendor: str = ""
     """The vendor in the catalogue whose packages the role may install; empty for none."""
     vendor_when: str = ""
@@ -102,6 +104,7 @@ class RoleSource:
             refusals=tuple(meta.get("refused", ())),
             ports=tuple(meta.get("ports", ())),
             url_template=str(meta.get("url", "")),
+            health=tuple(meta.get("health", ())),
             vendor=str(meta.get("vendor", {}).get("name", "")),
             vendor_when=str(meta.get("vendor", {}).get("when", "")),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ Sample = Tuple[str, "Mapping[str, str]", float]  # noqa: UP006
 """Name, labels and value of a sample."""
 LABEL_MAX = 100
 """Characters of a label: drivers and hosts choose some of them."""
+HEAD_BYTES = 1 << 13
+"""Maximum size of a request."""
 
 
 def to_text(samples: Iterable[Sample]) -> str:
@@ -93,3 +96,24 @@ def write_file(path: str, text: str) -> None:
         os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     finally:
         os.close(directory)
+
+
+def respond_with(make: Callable[[], str]) -> None:
+    """Answer one HTTP request on standard input and output with the metrics that *make* returns."""
+    if not read_request():
+        sys.stdout.write("HTTP/1.0 400 Bad Request\r\nconnection: close\r\n\r\n")
+        return
+    body = make().encode()
+    head = f"HTTP/1.0 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {len(body)}\r\n"
+    sys.stdout.buffer.write(f"{head}connection: close\r\n\r\n".encode() + body)
+
+
+def read_request() -> bool:
+    """Return whether a whole request for `/metrics` arrives on standard input."""
+    request = b""
+    while b"\r\n\r\n" not in request and len(request) < HEAD_BYTES:
+        part = os.read(0, HEAD_BYTES)
+        if not part:
+            return False
+        request += part
+    return re.match(rb"GET /metrics HTTP/1\.[01]\r\n", request) is not None

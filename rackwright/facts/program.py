@@ -106,6 +106,13 @@ def service_metrics_program() -> str:
     return _metrics_program(purpose, names, "module.respond()")
 
 
+def health_metrics_program() -> str:
+    """Return the text of the program that answers with the health of services."""
+    purpose = "Answers a request for the health of this host's services, which it asks at their health URLs."
+    names = ("probe.observe", "probe.isolate", "metrics_text", "health_metrics")
+    return _metrics_program(purpose, names, "module.respond()")
+
+
 def _metrics_program(purpose: str, names: tuple[str, ...], call: str) -> str:
     """Return the text of a program with the modules *names*, which are those of the probe unchanged."""
     modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules(names))

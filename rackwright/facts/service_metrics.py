@@ -7,15 +7,22 @@ server answers root on its own Unix socket, as it does for the probe, so no metr
 from __future__ import annotations
 
 import calendar
-import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rackwright.facts.metrics_text import Sample, collect, escape, is_unknown, number_of, table_of, to_text
+from rackwright.facts.metrics_text import (
+    Sample,
+    collect,
+    escape,
+    is_unknown,
+    number_of,
+    respond_with,
+    table_of,
+    to_text,
+)
 from rackwright.facts.probe import runs, servers
 from rackwright.facts.probe.isolate import Isolation
 from rackwright.facts.probe.observe import attempt, listing, read, run_tool
@@ -25,8 +32,6 @@ SECONDS = 8
 """Time limit of all parts together: Prometheus waits 10 s, and one account must not end the answer for all others."""
 LINES_MAX, LINES_OF_ALL = 4000, 40_000
 """Lines of a server's metrics that are passed on, and of all: some labels are names of clients' keys."""
-HEAD_BYTES = 1 << 13
-"""Maximum size of a request."""
 LINE = re.compile(r"(rackwright_server_\w{1,80})(?:\{(.{0,2000}?)\})? (\S{1,40})", re.ASCII)
 """A sample of our own server; its other families describe the process."""
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]{0,39})="((?:[^"\\\n]|\\[\\n"]){0,200})"(?:,|$)', re.ASCII)
@@ -44,23 +49,7 @@ END = re.compile(r"notAfter=([^\n]+) GMT\n?")
 
 def respond() -> None:
     """Answer one HTTP request of the proxy on standard input and output."""
-    if not read_request():
-        sys.stdout.write("HTTP/1.0 400 Bad Request\r\nconnection: close\r\n\r\n")
-        return
-    body = metrics("").encode()
-    head = f"HTTP/1.0 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {len(body)}\r\n"
-    sys.stdout.buffer.write(f"{head}connection: close\r\n\r\n".encode() + body)
-
-
-def read_request() -> bool:
-    """Return whether a whole request for `/metrics` arrives."""
-    request = b""
-    while b"\r\n\r\n" not in request and len(request) < HEAD_BYTES:
-        part = os.read(0, HEAD_BYTES)
-        if not part:
-            return False
-        request += part
-    return re.match(rb"GET /metrics HTTP/1\.[01]\r\n", request) is not None
+    respond_with(lambda: metrics(""))
 
 
 def metrics(root: str) -> str:

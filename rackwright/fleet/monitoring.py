@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rackwright.core.repository import RoleSource
 from rackwright.fleet.render_alerts import RUNBOOK, alert_names, render
 from rackwright.fleet.roles import SecretCheck
+from rackwright.kinds.role import health
 from rackwright.schema.fleet import Fleet, stations
 from rackwright.schema.health import ANY
 from rackwright.schema.host import Host
@@ -14,6 +16,7 @@ from rackwright.schema.problem import Keys, Problem, hint
 PROXY, PROMETHEUS, ALERTMANAGER, NODE = "metrics_proxy", "prometheus", "alertmanager", "node_exporter"
 DRIVES, DRIVE_FILE = "drive_exporter", "rackwright_drives.prom"
 SERVICES, SERVICES_SOCKET = "service_exporter", "/run/rackwright-service-metrics.sock"
+HEALTH, HEALTH_SOCKET = "health_exporter", "/run/rackwright-health-metrics.sock"
 GPUS, GPU_DRIVER, GPU_FILE = "gpu_exporter", "nvidia_driver", "rackwright_gpus.prom"
 LOOPBACK = "127.0.0.1"
 PROXY_JOB = "proxy"
@@ -96,9 +99,14 @@ def addresses(monitoring: Monitoring, hosts: Mapping[str, Host]) -> dict[str, st
     return {**found, **{name: address for name, address in monitoring.addresses.items() if name in hosts}}
 
 
-def exporters(host: Host) -> dict[str, int | str]:
-    """Return the ports on loopback and the Unix sockets of the exporters of *host*, by the names of their jobs."""
+def exporters(host: Host, services: list[dict[str, Any]]) -> dict[str, int | str]:
+    """Return the ports on loopback and the Unix sockets of the exporters of *host*, by the names of their jobs.
+
+    Args:
+        services: The services of the host with a health URL.
+    """
     found: dict[str, int | str] = {"node": NODE_SOCKET, "services": SERVICES_SOCKET}
+    found |= {"health": HEALTH_SOCKET} if services else {}
     if (store := host.roles.get("object_store")) is not None:
         serves = store.get("gateway", "") in ("", store.get("address"))
         found |= {**STORE_VOLUME, **(STORE_EXPORTERS if serves else {})}
@@ -107,19 +115,28 @@ def exporters(host: Host) -> dict[str, int | str]:
     return found
 
 
+def services_of(host: Host, roles: Mapping[str, RoleSource]) -> list[dict[str, Any]]:
+    """Return the services of *host* with a health URL: the declared ones, and those of its roles."""
+    declared = host.roles.get(HEALTH, {}).get("services", [])
+    of_roles = [each for role in host.roles for each in health.services(roles[role], host.os, host.variables(role))]
+    return [*{each["service"]: each for each in (*declared, *of_roles)}.values()]
+
+
 def has_gpu_metrics(host: Host) -> bool:
     """Return whether *host* has GPUs whose driver has NVML."""
     return GPU_DRIVER in host.roles and bool(host.minimum.gpus)
 
 
-def with_roles(fleet: Fleet) -> Fleet:
+def with_roles(fleet: Fleet, roles: Mapping[str, RoleSource]) -> Fleet:
     """Return *fleet* with the roles of its monitoring on its hosts; *fleet* itself without monitoring."""
     monitoring = fleet.monitoring
     if monitoring is None:
         return fleet
     monitored = {name: host for name, host in fleet.hosts.items() if not host.retired}
     reached, clients = addresses(monitoring, monitored), _clients(monitoring, monitored)
-    jobs = {name: (PROXY_JOB, *exporters(host)) for name, host in monitored.items()}
+    services = {name: services_of(host, roles) for name, host in monitored.items()}
+    places = {name: exporters(host, services[name]) for name, host in monitored.items()}
+    jobs = {name: (PROXY_JOB, *own) for name, own in places.items()}
     targets = [
         {"job": job, "instance": name, "address": _endpoint(reached[name], monitoring.port), "path": f"/{job}"}
         for name, several in jobs.items()
@@ -133,7 +150,7 @@ def with_roles(fleet: Fleet) -> Fleet:
             update={
                 "roles": {
                     **host.roles,
-                    **_roles_of_host(monitoring, name, host, reached[name], clients),
+                    **_roles_of_host(monitoring, name, host, reached[name], clients, places[name], services[name]),
                     **(_roles_of_servers(monitoring, targets, rules) if name == monitoring.host else {}),
                 }
             }
@@ -162,20 +179,26 @@ def _clients(monitoring: Monitoring, hosts: Mapping[str, Host]) -> list[str]:
 
 
 def _roles_of_host(
-    monitoring: Monitoring, name: str, host: Host, address: str, clients: list[str]
+    monitoring: Monitoring,
+    name: str,
+    host: Host,
+    address: str,
+    clients: list[str],
+    places: dict[str, int | str],
+    services: list[dict[str, Any]],
 ) -> dict[str, dict[str, Any]]:
     node = host.roles.get(NODE, {})
     # a failed unit is an alert
     collectors = {"systemd": True, **node.get("collectors", {})}
     reached = {"address": address, "port": monitoring.port, "clients": clients}
-    proxy = {**reached, "exporters": exporters(host), "key": monitoring.key}
+    proxy = {**reached, "exporters": places, "key": monitoring.key}
     written = {DRIVES: DRIVE_FILE, **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {})}
     audits = monitoring.audits if name == monitoring.host else ()
     of_audits = (f"rackwright_audit_{stack}.prom" for stack in audits)
     files = [*dict.fromkeys((*node.get("textfiles", ()), *written.values(), *of_audits))]
     own = {role: host.roles.get(role, {}) for role in (SERVICES, *written)}
     node = {**node, "collectors": collectors, "textfiles": files, "socket": NODE_SOCKET}
-    return {NODE: node, PROXY: proxy, **own}
+    return {NODE: node, PROXY: proxy, **own, **({HEALTH: {"services": services}} if services else {})}
 
 
 def _roles_of_servers(

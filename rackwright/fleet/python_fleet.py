@@ -83,7 +83,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     wrong += [((), problem) for problem in ports_of_runs(fleet.servers, fleet.runs, fleet.hosts)]
     if wrong:
         raise _all(str(path), wrong)
-    return with_roles(fleet)
+    return with_roles(fleet, roles)
 
 
 def _module(path: Path) -> ModuleType:

@@ -156,7 +156,7 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
         costs=common.costs,
         monitoring=common.monitoring,
     )
-    return with_roles(fleet)
+    return with_roles(fleet, roles)
 
 
 def _common(data: object) -> FleetFile | None:

@@ -50,6 +50,16 @@ class Alerts(Schema):
     """Time within which a training run makes a step, in minutes."""
     certificate_days: Annotated[int, Field(ge=0, le=365)] = 14
     """Days before the end of a certificate; 0 disables the alert until it has ended."""
+    etcd_percent: Annotated[int, Field(ge=1, le=100)] = 95
+    """Used share of the quota of etcd's database, in percent; 100 disables the alert. Source: etcd's own rules."""
+    etcd_milliseconds: Amount = 500
+    """Time of 99 of 100 writes of etcd to its drive. Source: etcd's own rules."""
+    service_seconds: Seconds = 2.0
+    """Time within which a service such as MLflow says that it works."""
+    balancer_connections: Amount = 3000
+    """Connections of a load balancer, which takes 4096 for each processor, two of them for each request."""
+    object_store_error_percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=False)] = 1.0
+    """Share of the requests that an object store answers with an error of its own, in percent."""
     drive_celsius: Amount = 65
     """Temperature of a drive."""
     scrub_days: Annotated[int, Field(ge=1, le=365)] = 40

@@ -24,7 +24,11 @@ from tests.support.sources import ROOT
 
 FIGURE = {"gpus": 8, "drive_media_errors": 0, "drive_pending_sectors": 0, "drive_wear_percent": 90}
 FIGURES = {"gpu-01": FIGURE, "gpu-02": FIGURE}
-JOBS = dict.fromkeys(("gpu-01", "gpu-02"), ("proxy", "node", "services", "etcd"))
+EXPORTERS = (
+    *("proxy", "node", "services", "health"),
+    *("etcd", "load_balancer", "object_store_s3", "object_store_volume"),
+)
+JOBS = dict.fromkeys(("gpu-01", "gpu-02"), EXPORTERS)
 CASES: Mapping[str, Mapping[str, Any]] = yaml.safe_load(Path(__file__).with_name("alert_cases.yaml").read_text())
 WITHOUT_HOST = ("TargetsMissing", "Heartbeat", "AuditDiffers", "AuditUnknown", "AuditMissing")
 FACTORS = (0.9, 1.1)

@@ -87,7 +87,13 @@ def test_services_with_metrics_have_an_exporter_each() -> None:
     roles = load_fleet(ROOT / "stacks/hospital/hospital.yaml", ROLES).hosts["service-01"].roles
 
     store = {"object_store_master", "object_store_volume", "object_store_filer", "object_store_s3"}
-    assert {"node", "services", "load_balancer", *store} == {*roles["metrics_proxy"]["exporters"]}
+    assert {"node", "services", "health", "load_balancer", *store} == {*roles["metrics_proxy"]["exporters"]}
+    services = {each["service"]: each["certificate"] for each in roles["health_exporter"]["services"]}
+    assert services == {
+        **{name: f"/etc/rackwright/{name}/tls.crt" for name in ("mlflow", "registry")},
+        "object-store": "/etc/rackwright/object_store/tls.crt",
+        "load-balancer-r1": "",
+    }
     assert roles["prometheus"]["data"] == {"tier": "warm"}
     assert roles["node_exporter"]["textfiles"] == [
         "rackwright_drives.prom", "rackwright_gpus.prom", "rackwright_audit_hospital.prom",

@@ -42,6 +42,7 @@ from tests.support.our_roles import REPOSITORY, ROLES
 FIGURES = {"gpu-01": {"drive_media_errors": 0, "drive_pending_sectors": 0, "drive_wear_percent": 90}}
 HOSTILE = "hostile-01"
 OPERATORS = {"name": "operators", "url": {"secret": "alerts_url"}}
+PAGE = {"service": "page", "address": "127.0.0.1", "port": 8080, "path": "/health"}
 MAIL = {"to": "ops@example.org", "from": "rack@example.org", "server": "mail.example.org:587"}
 
 
@@ -183,8 +184,9 @@ def test_prometheus_judges_every_rule(monitored: Monitored):
         return {rule["name"]: rule["health"] for group in json.loads(body)["data"]["groups"] for rule in group["rules"]}
 
     eventually(lambda: {*health().values()} == {"ok"}, "each rule was judged")
-    others = {rule["alert"] for rules in topics().values() for rule in rules if rule.get("job") in ("gpu", "etcd")}
-    assert {*alert_names()} - health().keys() == others, "the host has neither GPUs nor etcd"
+    own = (None, "proxy", "node", "services")
+    others = {rule["alert"] for rules in topics().values() for rule in rules if rule.get("job") not in own}
+    assert {*alert_names()} - health().keys() == others, "the host has neither GPUs nor services such as etcd"
 
 
 def test_no_series_of_a_host_is_about_targets_or_another_host(monitored: Monitored):
@@ -319,6 +321,12 @@ def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
             "/run/./x", "/run/é", "/run/" + "a" * 80 + "!",
             "/run//x", "/run/x/", "/run/", "/run", "/tmp/x", "/run/.x", "/run/" + "x" * 91,
         )),
+        ("health_exporter", {"services": []}, "services: got none; the exporter asks"),
+        *(("health_exporter", {"services": [{**PAGE, **odd}]}, "services: got ") for odd in (
+            {"service": "A b"}, {"path": "health"}, {"path": "/a b"}, {"certificate": "tls.crt"},
+            {"certificate": "/etc/a b"},
+        )),
+        ("health_exporter", {"services": [PAGE, PAGE]}, "services: got the service page more than once"),
         ("prometheus", {"key": "in clear"}, "key: got the key in plain text"),
         ("prometheus", {"port": 443}, "port: got 443"),
         ("prometheus", {"alertmanager_port": 9090}, "alertmanager_port: got 9090, as for port"),
@@ -354,7 +362,8 @@ def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
 )  # fmt: skip
 def test_what_cannot_be_is_refused(role: str, variables: dict[str, Any], wanted: str):
     enough = {"metrics_proxy": {"exporters": {"node": 9100}}, "alertmanager": {"receivers": [OPERATORS]}}
-    given = {"key": KEY, **enough.get(role, {}), **variables}
+    key = {"key": KEY} if "key" in ROLES[role].secret_lengths else {}
+    given = {**key, **enough.get(role, {}), **variables}
     assert list(ROLES[role].problems("debian-12", given)) == [], "each is of its type"
     [problem] = refusals(ROLES[role], "debian-12", given)
 

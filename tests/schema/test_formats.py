@@ -122,6 +122,7 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
     "base": {"ntp_keys.key": SECRET, "ntp_keys.servers": REFUSED, "kernel_parameters": REFUSED},
     "container_runtime": {"devices": REFUSED, "registries.name": REFUSED, "registries.account.password": SECRET},
     "cuda": {"versions": REFUSED, "default": REFUSED},
+    "health_exporter": dict.fromkeys(("services.service", "services.path", "services.certificate"), REFUSED),
     "kubernetes_control_plane": {"encryption_key": SECRET, "snapshot_key": SECRET, "snapshot_directory": REFUSED},
     "kubernetes_node": dict.fromkeys(
         ("teams.name", "teams.first", "teams.last", "teams.networks"), "rackwright itself computes it from the cluster"

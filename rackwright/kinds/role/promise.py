@@ -22,6 +22,7 @@ from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.facts.program import (
     drive_metrics_program,
     gpu_metrics_program,
+    health_metrics_program,
     log_chain_program,
     program,
     service_metrics_program,
@@ -262,6 +263,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "log_chain_program": log_chain_program(),
         "drive_metrics_program": drive_metrics_program(),
         "gpu_metrics_program": gpu_metrics_program(),
+        "health_metrics_program": health_metrics_program(),
         "service_metrics_program": service_metrics_program(),
         "krl": krl,
         "sha256": sha256,
