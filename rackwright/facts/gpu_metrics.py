@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rackwright.facts.metrics_text import Sample, collect, number_of, to_text, write_file
+from rackwright.facts.metrics_text import Sample, collect, number_of, rows_of, table_of, to_text, write_file
 from rackwright.facts.probe import gpus
+from rackwright.facts.probe.observe import attempt
 
 PATH = "/var/lib/prometheus/node-exporter/rackwright_gpus.prom"
 MIB = 1 << 20
@@ -19,14 +20,15 @@ MIB = 1 << 20
 
 def write(path: str = PATH) -> None:
     """Write the metrics of all GPUs."""
-    write_file(path, render(gpus.gpus(""), time.time()))
+    assigned = attempt(gpus.assignments, "")
+    write_file(path, render({**gpus.gpus(""), "gpu_assignments": assigned}, time.time()))
 
 
 def render(facts: dict[str, Any], now: float) -> str:
     """Return the metrics in Prometheus's text format; without an answer of the driver, only that it is missing.
 
     Args:
-        facts: The answer of `probe.gpus.gpus`.
+        facts: The answer of `probe.gpus.gpus`, and that of `probe.gpus.assignments`.
         now: Time of the reading, in seconds since 1970.
     """
     rows, xids = facts.get("gpus"), facts.get("xids")
@@ -36,7 +38,16 @@ def render(facts: dict[str, Any], now: float) -> str:
         working = [row for row in rows if isinstance(row, dict) and row.get("condition") == "working"]
         samples.append(("rackwright_gpus_working", {}, float(len(working))))
         samples += collect(_samples, ((row, xids if isinstance(xids, list) else None) for row in rows))
+        samples += collect(_assignments, ((rows, *each) for each in table_of(facts, "gpu_assignments").items()))
     return to_text(samples)
+
+
+def _assignments(rows: list[Any], owner: str, assignment: Any) -> Iterator[Sample]:
+    """Yield a sample for each GPU that a run or a server has, by its name, such as ``run-letters``."""
+    uuids = rows_of(assignment, "uuids")
+    for row in rows:
+        if row["uuid"] in uuids:
+            yield "rackwright_gpu_assigned", {"gpu": str(row["index"]), "owner": owner}, 1.0
 
 
 def _samples(row: dict[str, Any], xids: list[dict[str, Any]] | None) -> Iterator[Sample]:

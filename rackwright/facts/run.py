@@ -37,7 +37,10 @@ class RunFacts(View):
 
     @property
     def ranks(self) -> Mapping[str, Mapping[str, float]]:
-        """Latest metrics of each process on this host (step, loss, step_seconds, time), by the name of its file."""
+        """Latest metrics of each process on this host, by the name of its file.
+
+        They are step, loss, step_seconds, time, and expert_load_max of a model with experts.
+        """
         table = View(self.read("ranks"), f"{self._where}.ranks")
         return {name: table.value(name, _metrics) for name in table._raw}
 

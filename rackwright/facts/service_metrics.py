@@ -143,7 +143,7 @@ def of_run(name: str, run: Any) -> Iterator[Sample]:
     yield "rackwright_run_progress_timestamp_seconds", labels, float(latest["time"])
     losses = [number_of(rank, "loss") for rank in ranks if "loss" in rank]
     yield "rackwright_run_loss_finite", labels, float(None not in losses)
-    for metric in ("step", "loss", "step_seconds"):
+    for metric in ("step", "loss", "step_seconds", "expert_load_max"):
         if (value := number_of(latest, metric)) is not None:
             yield f"rackwright_run_{metric}", labels, value
     every = number_of(run, "every_steps")

@@ -48,6 +48,14 @@ class Alerts(Schema):
     """Share of the requests that a model server answers with an error of its own, in percent."""
     run_minutes: Annotated[int, Field(ge=1, le=10080)] = 30
     """Time within which a training run makes a step, in minutes."""
+    run_slowdown: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False, strict=False)] = 2.0
+    """Time of a step of a training run, as a multiple of its median of a day."""
+    expert_load: Annotated[float, Field(ge=1, le=10000, allow_inf_nan=False, strict=False)] = 10.0
+    """Tokens of the busiest expert of a training run, as a multiple of the mean."""
+    idle_percent: Annotated[int, Field(ge=0, le=100)] = 5
+    """Use of a GPU that a training run has, in percent, below which it counts as not used; 0 disables the alert."""
+    clock_apart_seconds: Seconds = 2.0
+    """Difference between the clocks of a host and of the monitoring host."""
     certificate_days: Annotated[int, Field(ge=0, le=365)] = 14
     """Days before the end of a certificate; 0 disables the alert until it has ended."""
     etcd_percent: Annotated[int, Field(ge=1, le=100)] = 95

@@ -55,6 +55,14 @@ def test_what_the_driver_does_not_report_is_left_out_and_not_zero():
     }  # fmt: skip
 
 
+def test_each_gpu_that_a_run_has_names_the_run():
+    assigned = {"run-letters": {"uuids": ["GPU-1", "GPU-9"]}, "odd": {"unknown": "x"}, "server-x": {"uuids": 5}}
+    facts = {"gpus": [GPU, {**GPU, "index": 1, "uuid": {"unknown": "x"}}], "xids": [], "gpu_assignments": assigned}
+    lines = [line for line in gpu_metrics.render(facts, 0).splitlines() if line.startswith("rackwright_gpu_assigned")]
+
+    assert lines == ['rackwright_gpu_assigned{gpu="0",owner="run-letters"} 1']
+
+
 def test_labels_have_a_bound_and_one_line():
     text = gpu_metrics.render({"gpus": [{**GPU, "name": "x" * 1000 + '"'}, GPU], "xids": []}, 0)
 

@@ -89,7 +89,7 @@ def test_servers_with_many_series_leave_the_host_below_the_limit_of_its_target(t
 
 
 def test_a_run_reports_its_progress_and_a_loss_that_is_no_number():
-    rank = {"step": 250, "loss": 1.5, "step_seconds": 0.5, "time": 1000.0}
+    rank = {"step": 250, "loss": 1.5, "step_seconds": 0.5, "time": 1000.0, "expert_load_max": 3.5}
     ranks = {"metrics.jsonl": rank, "metrics-1.jsonl": {**rank, "loss": "nan", "time": 999.0}}
     run = {
         "outcome": None,
@@ -112,7 +112,7 @@ def test_a_run_reports_its_progress_and_a_loss_that_is_no_number():
 
     assert {name: value for (run_name, name), value in found.items() if run_name == "letters"} == {
         "running": 1, "steps": 300, "progress_timestamp_seconds": 1000, "loss_finite": 0, "step": 250, "loss": 1.5,
-        "step_seconds": 0.5, "checkpoint_step": 200, "checkpoint_every_steps": 100,
+        "step_seconds": 0.5, "expert_load_max": 3.5, "checkpoint_step": 200, "checkpoint_every_steps": 100,
     }  # fmt: skip
     assert {name for run_name, name in found if run_name == "new"} == {"running", "steps"}
     assert found["ended", "running"] == 0

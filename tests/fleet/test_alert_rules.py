@@ -163,7 +163,10 @@ def with_copies(series: Mapping[str, str], host: str) -> dict[str, str]:
     return found
 
 
-OF_SERVER = ("up", "ALERTS", "prometheus_rule_evaluation_failures_total", "alertmanager_notifications_failed_total")
+OF_SERVER = (
+    *("up", "ALERTS", "prometheus_rule_evaluation_failures_total", "alertmanager_notifications_failed_total"),
+    *("prometheus_rule_group_iterations_missed_total", "prometheus_tsdb_compactions_failed_total"),
+)
 """Series about the servers and targets themselves, which the server takes from no host."""
 
 

@@ -30,7 +30,7 @@ TEXT_LENGTH = 2000
 """Maximum length of a text from a run's account in the facts."""
 EVERY_STEPS = 100
 """Interval of checkpoints without a declared one. Source: workloads/training/config.py, Saving."""
-METRICS = ("step", "loss", "step_seconds", "time")
+METRICS = ("step", "loss", "step_seconds", "time", "expert_load_max")
 
 
 def runs(root: str) -> dict[str, Any]:
