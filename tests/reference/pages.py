@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from tests.reference import (
+    alerts,
     catalogue,
     cis_kubernetes,
     claims,
@@ -36,6 +37,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "volatile-facts.md": volatile_facts.render,
     "claims.md": claims.render,
     "rules.md": rules.render,
+    "alerts.md": alerts.render,
     "cis-kubernetes.md": cis_kubernetes.render,
     "exit-statuses.md": exit_statuses.render,
     "json.md": json_outputs.render,
