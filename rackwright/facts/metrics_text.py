@@ -14,6 +14,9 @@ Sample = Tuple[str, "Mapping[str, str]", float]  # noqa: UP006
 """Name, labels and value of a sample."""
 LABEL_MAX = 100
 """Characters of a label: drivers and hosts choose some of them."""
+LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]{0,39})="((?:[^"\\\n]|\\[\\n"]){0,200})"(?:,|$)', re.ASCII)
+VALUE = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?|Inf)|NaN", re.ASCII)
+LABELS_MAX = 8
 HEAD_BYTES = 1 << 13
 """Maximum size of a request."""
 
@@ -70,6 +73,19 @@ def escape(text: str) -> str:
     """Return *text* as the value of a label."""
     printable = "".join(sign if sign.isprintable() else "?" for sign in text[:LABEL_MAX])
     return printable.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def parse_labels(text: str) -> dict[str, str] | None:
+    """Return the labels of *text*, with their values as written; None if a reader could refuse or misread them."""
+    labels: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        found = LABEL.match(text, position)
+        if found is None or found[1] in labels or len(labels) == LABELS_MAX:
+            return None
+        labels[found[1]] = found[2]
+        position = found.end()
+    return labels
 
 
 def write_file(path: str, text: str) -> None:

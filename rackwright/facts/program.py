@@ -113,6 +113,12 @@ def health_metrics_program() -> str:
     return _metrics_program(purpose, names, "module.respond()")
 
 
+def audit_metrics_program() -> str:
+    """Return the text of the program that answers with the metrics of audits."""
+    purpose = "Answers a request for the metrics of the audits that rackwright-audit.service makes."
+    return _metrics_program(purpose, ("probe.observe", "metrics_text", "audit_metrics"), "module.respond()")
+
+
 def _metrics_program(purpose: str, names: tuple[str, ...], call: str) -> str:
     """Return the text of a program with the modules *names*, which are those of the probe unchanged."""
     modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules(names))

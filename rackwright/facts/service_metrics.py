@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.facts.metrics_text import (
+    VALUE,
     Sample,
     collect,
     escape,
     is_unknown,
     number_of,
+    parse_labels,
     respond_with,
     table_of,
     to_text,
@@ -34,9 +36,6 @@ LINES_MAX, LINES_OF_ALL = 4000, 40_000
 """Lines of a server's metrics that are passed on, and of all: some labels are names of clients' keys."""
 LINE = re.compile(r"(rackwright_server_\w{1,80})(?:\{(.{0,2000}?)\})? (\S{1,40})", re.ASCII)
 """A sample of our own server; its other families describe the process."""
-LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]{0,39})="((?:[^"\\\n]|\\[\\n"]){0,200})"(?:,|$)', re.ASCII)
-VALUE = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?|Inf)|NaN", re.ASCII)
-LABELS_MAX = 6
 CERTIFICATES = (
     ("/etc/rackwright", "*", "tls.crt"),
     ("/etc/rackwright/servers", "*", "tls.crt"),
@@ -103,19 +102,6 @@ def with_label(name: str, text: str, most: int = LINES_MAX) -> Iterator[tuple[st
         if found and labels is not None and "server" not in labels and VALUE.fullmatch(found[3]):
             own = [f'server="{escape(name)}"', *(f'{key}="{value}"' for key, value in labels.items())]
             yield found[1], f"{found[1]}{{{','.join(own)}}} {found[3]}"
-
-
-def parse_labels(text: str) -> dict[str, str] | None:
-    """Return the labels of *text*, with their values as written; None if a reader could refuse or misread them."""
-    labels: dict[str, str] = {}
-    position = 0
-    while position < len(text):
-        found = LABEL.match(text, position)
-        if found is None or found[1] in labels or len(labels) == LABELS_MAX:
-            return None
-        labels[found[1]] = found[2]
-        position = found.end()
-    return labels
 
 
 def run_samples(facts: Any) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ from rackwright.schema.problem import Keys, Problem, hint
 PROXY, PROMETHEUS, ALERTMANAGER, NODE = "metrics_proxy", "prometheus", "alertmanager", "node_exporter"
 DRIVES, DRIVE_FILE = "drive_exporter", "rackwright_drives.prom"
 SERVICES, SERVICES_SOCKET = "service_exporter", "/run/rackwright-service-metrics.sock"
+AUDITS, AUDITS_SOCKET = "scheduled_audit", "/run/rackwright-audit-metrics.sock"
 HEALTH, HEALTH_SOCKET = "health_exporter", "/run/rackwright-health-metrics.sock"
 GPUS, GPU_DRIVER, GPU_FILE = "gpu_exporter", "nvidia_driver", "rackwright_gpus.prom"
 LOOPBACK = "127.0.0.1"
@@ -29,6 +30,7 @@ STORE_VOLUME = {"object_store_volume": 9325}
 OF_ROLES: Mapping[str, Mapping[str, int | str]] = {
     "load_balancer": {"load_balancer": "/run/rackwright-load-balancer/metrics.sock"},
     "kubernetes_control_plane": {"etcd": 2381},
+    AUDITS: {"audits": AUDITS_SOCKET},
 }
 """Ports and Unix sockets of the metrics of roles, by role and job. kubeadm has etcd's metrics on loopback."""
 
@@ -115,6 +117,11 @@ def exporters(host: Host, services: list[dict[str, Any]]) -> dict[str, int | str
     return found
 
 
+def auditors_of(hosts: Mapping[str, Host]) -> dict[str, str]:
+    """Return the host whose role audits each stack, by the stack."""
+    return {stack: name for name, host in hosts.items() for stack in host.roles.get(AUDITS, {}).get("stacks", ())}
+
+
 def services_of(host: Host, roles: Mapping[str, RoleSource]) -> list[dict[str, Any]]:
     """Return the services of *host* with a health URL: the declared ones, and those of its roles."""
     declared = host.roles.get(HEALTH, {}).get("services", [])
@@ -143,14 +150,22 @@ def with_roles(fleet: Fleet, roles: Mapping[str, RoleSource]) -> Fleet:
         for job in several
     ]
     alerts = {name: host.alerts for name, host in monitored.items()}
+    auditors = auditors_of(monitored)
+    audits = {stack: (hours, auditors.get(stack, monitoring.host)) for stack, hours in monitoring.audits.items()}
     figures = {name: _figures(host) for name, host in monitored.items()}
-    rules = render(jobs, alerts, monitoring.delays, figures, monitoring.audits, monitoring.host)
+    rules = render(jobs, alerts, monitoring.delays, figures, audits)
+    copied = {
+        name: [stack for stack in audits if stack not in auditors] if name == monitoring.host else []
+        for name in monitored
+    }
     hosts = {
         name: host.model_copy(
             update={
                 "roles": {
                     **host.roles,
-                    **_roles_of_host(monitoring, name, host, reached[name], clients, places[name], services[name]),
+                    **_roles_of_host(
+                        monitoring, name, host, reached[name], clients, places[name], services[name], copied[name]
+                    ),
                     **(_roles_of_servers(monitoring, targets, rules) if name == monitoring.host else {}),
                 }
             }
@@ -186,6 +201,7 @@ def _roles_of_host(
     clients: list[str],
     places: dict[str, int | str],
     services: list[dict[str, Any]],
+    copied_audits: list[str],
 ) -> dict[str, dict[str, Any]]:
     node = host.roles.get(NODE, {})
     # a failed unit is an alert
@@ -193,8 +209,7 @@ def _roles_of_host(
     reached = {"address": address, "port": monitoring.port, "clients": clients}
     proxy = {**reached, "exporters": places, "key": monitoring.key}
     written = {DRIVES: DRIVE_FILE, **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {})}
-    audits = monitoring.audits if name == monitoring.host else ()
-    of_audits = (f"rackwright_audit_{stack}.prom" for stack in audits)
+    of_audits = (f"rackwright_audit_{stack}.prom" for stack in copied_audits)
     files = [*dict.fromkeys((*node.get("textfiles", ()), *written.values(), *of_audits))]
     own = {role: host.roles.get(role, {}) for role in (SERVICES, *written)}
     node = {**node, "collectors": collectors, "textfiles": files, "socket": NODE_SOCKET}

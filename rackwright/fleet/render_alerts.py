@@ -35,8 +35,7 @@ def render(
     alerts: Mapping[str, Alerts],
     delays: Mapping[str, int],
     figures: Mapping[str, Mapping[str, float]],
-    audits: Mapping[str, int],
-    monitor: str,
+    audits: Mapping[str, tuple[int, str]],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the rules by topic, as Prometheus has them.
 
@@ -46,8 +45,7 @@ def render(
         delays: Seconds until an alert fires, by its name, instead of those of its rule.
         figures: Figures of a host beside its thresholds, by host and name: its number of GPUs if an exporter reads them
             (`gpus`), and its limits of drives. A rule about a figure leaves out the hosts that do not have it.
-        audits: Hours within which each audit is due, by stack.
-        monitor: The monitoring host, whose exporter has the metrics of audits.
+        audits: Hours within which each audit is due, and the host whose exporter has its metrics, by stack.
     """
     targets = sum(map(len, jobs.values())) + len(("prometheus", "alertmanager"))
     found = {
@@ -55,7 +53,7 @@ def render(
             each
             for rule in rules
             for each in (
-                _of_audits(rule, audits, monitor, delays)
+                _of_audits(rule, audits, delays)
                 if rule.get("each") == "audit"
                 else _rules(rule, jobs, alerts, delays, figures, targets)
             )
@@ -89,11 +87,11 @@ def _rules(
 
 
 def _of_audits(
-    rule: Rule, audits: Mapping[str, int], monitor: str, delays: Mapping[str, int]
+    rule: Rule, audits: Mapping[str, tuple[int, str]], delays: Mapping[str, int]
 ) -> Iterator[dict[str, Any]]:
     """Yield *rule* once for each of *audits*."""
-    for stack, hours in audits.items():
-        yield _rule(rule, {"stack": stack, "audit_hours": str(hours), "monitor": monitor}, delays)
+    for stack, (hours, host) in audits.items():
+        yield _rule(rule, {"stack": stack, "audit_hours": str(hours), "auditor": host}, delays)
 
 
 def _rule(rule: Rule, fill: Mapping[str, str], delays: Mapping[str, int]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def promql_text(value: object) -> str:
 
 def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
     found = render(
-        JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7}, {}, {}, "gpu-01"
+        JOBS, {"gpu-01": Alerts(), "gpu-02": Alerts(io_latency_milliseconds=50)}, {"IoLatencyHigh": 7}, {}, {}
     )
     latency = {rule["expr"]: rule for rule in found["drives"] if rule["alert"] == "IoLatencyHigh"}
 
@@ -168,14 +168,14 @@ def test_hosts_with_other_thresholds_have_a_rule_of_their_own() -> None:
 
 
 def test_a_rule_about_an_exporter_that_no_host_has_is_left_out() -> None:
-    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {}, {}, {}, "gpu-01")
+    found = render({"gpu-01": ("proxy",)}, {"gpu-01": Alerts()}, {}, {}, {})
     assert found.keys() == {"targets"}
 
 
 def test_a_limit_that_a_host_does_not_have_is_no_rule_about_it() -> None:
     """`health: {wear_percent: any}` of one host leaves the other in the rule."""
     figures = {**FIGURES, "gpu-01": {"drive_media_errors": 0}}
-    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, figures, {}, "gpu-01")
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, figures, {})
     worn = [rule["expr"] for rule in found["drives"] if rule["alert"] == "DriveWorn"]
 
     assert [re.findall('instance=~"(.*?)"', expr) for expr in worn] == [["gpu-02"]]
@@ -183,7 +183,7 @@ def test_a_limit_that_a_host_does_not_have_is_no_rule_about_it() -> None:
 
 def test_hosts_with_other_numbers_of_gpus_have_a_rule_of_their_own() -> None:
     figures = {"gpu-01": {"gpus": 8}, "gpu-02": {"gpus": 4}}
-    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, figures, {}, "gpu-01")
+    found = render(JOBS, dict.fromkeys(JOBS, Alerts()), {}, figures, {})
     lost = [rule["expr"] for rule in found["gpus"] if rule["alert"] == "GpuLost"]
 
     assert [expr.rpartition(" ")[2].rstrip(")") for expr in lost] == ["8", "4"]

@@ -102,6 +102,19 @@ def test_services_with_metrics_have_an_exporter_each() -> None:
     assert {"drive_exporter", "gpu_exporter", "service_exporter"} <= roles.keys()
 
 
+def test_audits_of_a_host_with_the_role_are_its_metrics_and_others_are_copied(tmp_path: Path) -> None:
+    role = {"scheduled_audit": {"stacks": ["rack"], "key": {"secret": "audit_login"}}}
+    fleet = load(tmp_path, {"alpha": host(1), "beta": host(2, roles=role)}, audits={"rack": 26, "cold": 26})
+
+    rules = fleet.hosts["alpha"].roles["prometheus"]["rules"]["audits"]
+    selected = [re.findall('stack="(.*?)",instance="(.*?)"', rule["expr"]) for rule in rules]
+    assert {each[0] for each in selected} == {("rack", "beta"), ("cold", "alpha")}
+    audits = [fleet.hosts[name].roles["metrics_proxy"]["exporters"].get("audits") for name in ("alpha", "beta")]
+    assert audits == [None, "/run/rackwright-audit-metrics.sock"]
+    files = {name: fleet.hosts[name].roles["node_exporter"]["textfiles"] for name in ("alpha", "beta")}
+    assert files["alpha"][1:] == ["rackwright_audit_cold.prom"] and len(files["beta"]) == 1
+
+
 @pytest.mark.parametrize(
     "monitoring",
     [

@@ -17,7 +17,7 @@ OTHERS = {
     **{f"drive_{name}": f"`health.{name}`" for name in ("media_errors", "pending_sectors", "wear_percent")},
 }
 """Thresholds that are no keys of `alerts`."""
-NAMES = ("hosts", "stack", "monitor")
+NAMES = ("hosts", "stack", "auditor")
 """Placeholders that are no thresholds."""
 
 

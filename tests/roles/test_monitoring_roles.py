@@ -112,7 +112,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     services = str(directory / "services.sock")
     (directory / "program").write_text(service_metrics_program())
     rules = render(
-        {"gpu-01": jobs}, {"gpu-01": Alerts()}, dict.fromkeys(alert_names(), 0), FIGURES, {"rack": 1}, "gpu-01"
+        {"gpu-01": jobs}, {"gpu-01": Alerts()}, dict.fromkeys(alert_names(), 0), FIGURES, {"rack": (1, "gpu-01")}
     )
     targets = [
         {"job": job, "instance": "gpu-01", "address": f"127.0.0.1:{found.proxy}", "path": f"/{job}"} for job in jobs
@@ -327,6 +327,13 @@ def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
             {"certificate": "/etc/a b"},
         )),
         ("health_exporter", {"services": [PAGE, PAGE]}, "services: got the service page more than once"),
+        ("scheduled_audit", {"key": "in clear"}, "key: got the key in plain text"),
+        ("scheduled_audit", {"stacks": []}, "stacks: got none"),
+        ("scheduled_audit", {"stacks": ["a b"]}, 'stacks: got the stack "a b"'),
+        ("scheduled_audit", {"directory": "/home/olga/rack"}, 'directory: got "/home/olga/rack"'),
+        ("scheduled_audit", {"directory": "rack"}, 'directory: got "rack"'),
+        ("scheduled_audit", {"program": "/opt/a b"}, 'program: got "/opt/a b"'),
+        ("scheduled_audit", {"time": "02:00; x"}, "time: got"),
         ("prometheus", {"key": "in clear"}, "key: got the key in plain text"),
         ("prometheus", {"port": 443}, "port: got 443"),
         ("prometheus", {"alertmanager_port": 9090}, "alertmanager_port: got 9090, as for port"),
@@ -361,7 +368,11 @@ def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(role: str, variables: dict[str, Any], wanted: str):
-    enough = {"metrics_proxy": {"exporters": {"node": 9100}}, "alertmanager": {"receivers": [OPERATORS]}}
+    enough: dict[str, dict[str, Any]] = {
+        "scheduled_audit": {"stacks": ["rack"]},
+        "metrics_proxy": {"exporters": {"node": 9100}},
+        "alertmanager": {"receivers": [OPERATORS]},
+    }
     key = {"key": KEY} if "key" in ROLES[role].secret_lengths else {}
     given = {**key, **enough.get(role, {}), **variables}
     assert list(ROLES[role].problems("debian-12", given)) == [], "each is of its type"

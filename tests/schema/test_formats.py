@@ -90,6 +90,8 @@ ANY_TEXT = {
     "object_store": {"accounts.key", "internal_key"},
     "prometheus": {"key"},
     "registry": {"accounts.password"},
+    # OpenSSH's format or PEM: the command reads it
+    "scheduled_audit": {"key"},
 }
 """Secrets of roles that random text may be, as on a twin on which they are not set."""
 
@@ -146,6 +148,7 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
         **dict.fromkeys(("data", "accounts.name", "collect"), REFUSED),
         **dict.fromkeys(("accounts.password", "key"), SECRET),
     },
+    "scheduled_audit": {**dict.fromkeys(("stacks", "directory", "program", "time"), REFUSED), "key": SECRET},
     "virtual_address": {"interface": REFUSED},
 }
 """Every option with a free text that has no format, and why."""

@@ -39,8 +39,7 @@ def rules(**values: float) -> dict[str, Rule]:
         dict.fromkeys(JOBS, thresholds),
         {},
         figures,
-        {"rack": int(values.get("audit_hours", AUDIT_HOURS))},
-        "gpu-01",
+        {"rack": (int(values.get("audit_hours", AUDIT_HOURS)), "gpu-01")},
     )
     return {rule["alert"]: rule for several in found.values() for rule in several}
 
