@@ -21,6 +21,10 @@ EFFECTS = {
         "file:/var/lib/prometheus/node-exporter/rackwright_drives.prom",
         "the metrics",
     ),
+    "rackwright-cluster-metrics.service": (
+        "file:/var/lib/prometheus/node-exporter/rackwright_cluster.prom",
+        "the metrics",
+    ),
     "rackwright-cdi.service": ("file:/usr/local/sbin/rackwright-cdi", "on hosts with NVIDIA's GPUs cdi:nvidia.com/gpu"),
 }
 """The claim about the effect of each oneshot unit that is claimed itself, by the beginning of its name."""

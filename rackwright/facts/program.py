@@ -119,6 +119,13 @@ def audit_metrics_program() -> str:
     return _metrics_program(purpose, ("probe.observe", "metrics_text", "audit_metrics"), "module.respond()")
 
 
+def cluster_metrics_program() -> str:
+    """Return the text of the program that writes metrics of a cluster."""
+    purpose = "Writes metrics of the cluster into a file of node_exporter, for rackwright-cluster-metrics.timer."
+    names = ("probe.observe", "probe.isolate", "probe.kubernetes", "metrics_text", "cluster_metrics")
+    return _metrics_program(purpose, names, "module.write()")
+
+
 def _metrics_program(purpose: str, names: tuple[str, ...], call: str) -> str:
     """Return the text of a program with the modules *names*, which are those of the probe unchanged."""
     modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules(names))

@@ -19,6 +19,7 @@ SERVICES, SERVICES_SOCKET = "service_exporter", "/run/rackwright-service-metrics
 AUDITS, AUDITS_SOCKET = "scheduled_audit", "/run/rackwright-audit-metrics.sock"
 HEALTH, HEALTH_SOCKET = "health_exporter", "/run/rackwright-health-metrics.sock"
 GPUS, GPU_DRIVER, GPU_FILE = "gpu_exporter", "nvidia_driver", "rackwright_gpus.prom"
+CLUSTERS, CONTROL_PLANE, CLUSTER_FILE = "cluster_exporter", "kubernetes_control_plane", "rackwright_cluster.prom"
 LOOPBACK = "127.0.0.1"
 PROXY_JOB = "proxy"
 """The job of the proxy itself, whose answer shows that its host is reached."""
@@ -29,7 +30,7 @@ STORE_EXPORTERS = {"object_store_master": 9324, "object_store_filer": 9326, "obj
 STORE_VOLUME = {"object_store_volume": 9325}
 OF_ROLES: Mapping[str, Mapping[str, int | str]] = {
     "load_balancer": {"load_balancer": "/run/rackwright-load-balancer/metrics.sock"},
-    "kubernetes_control_plane": {"etcd": 2381},
+    CONTROL_PLANE: {"etcd": 2381},
     AUDITS: {"audits": AUDITS_SOCKET},
 }
 """Ports and Unix sockets of the metrics of roles, by role and job. kubeadm has etcd's metrics on loopback."""
@@ -178,9 +179,10 @@ def with_roles(fleet: Fleet, roles: Mapping[str, RoleSource]) -> Fleet:
 
 
 def _figures(host: Host) -> dict[str, float]:
-    """Return the figures of *host* that rules compare with, beside its `alerts`: GPUs, and limits of drives."""
+    """Return the figures of *host* beside its `alerts` that rules need: GPUs, control planes, and limits of drives."""
     limits = {f"drive_{name}": limit for name, limit in host.health.model_dump().items() if limit != ANY}
-    return {**limits, **({"gpus": sum(host.minimum.gpus.values())} if has_gpu_metrics(host) else {})}
+    gpus = {"gpus": sum(host.minimum.gpus.values())} if has_gpu_metrics(host) else {}
+    return {**limits, **gpus, **({"control_planes": 1} if CONTROL_PLANE in host.roles else {})}
 
 
 def _endpoint(address: str, port: int) -> str:
@@ -208,7 +210,11 @@ def _roles_of_host(
     collectors = {"systemd": True, **node.get("collectors", {})}
     reached = {"address": address, "port": monitoring.port, "clients": clients}
     proxy = {**reached, "exporters": places, "key": monitoring.key}
-    written = {DRIVES: DRIVE_FILE, **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {})}
+    written = {
+        DRIVES: DRIVE_FILE,
+        **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {}),
+        **({CLUSTERS: CLUSTER_FILE} if CONTROL_PLANE in host.roles else {}),
+    }
     of_audits = (f"rackwright_audit_{stack}.prom" for stack in copied_audits)
     files = [*dict.fromkeys((*node.get("textfiles", ()), *written.values(), *of_audits))]
     own = {role: host.roles.get(role, {}) for role in (SERVICES, *written)}

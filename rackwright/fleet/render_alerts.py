@@ -15,6 +15,8 @@ RUNBOOK = "docs/runbooks/monitoring.md"
 """The page with a section for each alert."""
 ALERTS_OF_HOST, ALERTS_OF_SERVICE = 50, 8
 """Alerts of one rule about one host, and about one server or run of it: hosts and accounts choose numbers of series."""
+JOBS_OF_FIGURES = {"gpus": "gpu", "control_planes": "cluster"}
+"""Jobs of rules about metrics in files of node_exporter, by the figure of a host that has the file."""
 PLACEHOLDER = re.compile(r"@\{(\w+)\}")
 Rule = Mapping[str, Any]
 
@@ -44,7 +46,8 @@ def render(
         alerts: Thresholds by host. Hosts with equal thresholds share a rule.
         delays: Seconds until an alert fires, by its name, instead of those of its rule.
         figures: Figures of a host beside its thresholds, by host and name: its number of GPUs if an exporter reads them
-            (`gpus`), and its limits of drives. A rule about a figure leaves out the hosts that do not have it.
+            (`gpus`), 1 for a control plane (`control_planes`), and its limits of drives. A rule about a figure leaves
+            out the hosts that do not have it.
         audits: Hours within which each audit is due, and the host whose exporter has its metrics, by stack.
     """
     targets = sum(map(len, jobs.values())) + len(("prometheus", "alertmanager"))
@@ -76,7 +79,7 @@ def _rules(
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for host, exporters in jobs.items():
         own = figures.get(host, {})
-        present = (*exporters, "gpu") if "gpus" in own else exporters
+        present = (*exporters, *(job for figure, job in JOBS_OF_FIGURES.items() if figure in own))
         if rule.get("job", next(iter(exporters), None)) in present:
             found = {**alerts[host].model_dump(include=names), **{name: own[name] for name in names & own.keys()}}
             if names <= found.keys() | {"hosts", "targets"}:

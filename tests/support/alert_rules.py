@@ -13,7 +13,7 @@ from rackwright.schema.alerts import Alerts
 from tests.support.debian_programs import debian_program
 from tests.support.sources import ROOT
 
-FIGURE = {"gpus": 8, "drive_media_errors": 0, "drive_pending_sectors": 0, "drive_wear_percent": 90}
+FIGURE = {"gpus": 8, "control_planes": 1, "drive_media_errors": 0, "drive_pending_sectors": 0, "drive_wear_percent": 90}
 AUDIT_HOURS = 26
 FIGURES = {"gpu-01": FIGURE, "gpu-02": FIGURE}
 EXPORTERS = (

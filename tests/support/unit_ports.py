@@ -22,6 +22,7 @@ PORTS: Mapping[str, tuple[str, str]] = {
     f"health_exporter/{UNITS}/rackwright-health-metrics@.service.j2": (CLIENT, "asks services of its host"),
     f"scheduled_audit/{UNITS}/rackwright-audit.service.j2": (CLIENT, "logs in to hosts"),
     f"scheduled_audit/{UNITS}/rackwright-audit-metrics@.service.j2": (NONE, "answers the proxy on a Unix socket"),
+    f"cluster_exporter/{UNITS}/rackwright-cluster-metrics.service.j2": (CLIENT, "asks the API"),
     f"metrics_proxy/{UNITS}/rackwright-metrics-proxy.service.j2": (OWN, "nginx: address and port of the role"),
     f"prometheus/{UNITS}/rackwright-prometheus.service.j2": (OWN, "port of the role on loopback; certificates"),
     f"mlflow/{UNITS}/mlflow-accounts.service.j2": (CLIENT, "asks MLflow on loopback"),

@@ -21,6 +21,7 @@ from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.facts.program import (
     audit_metrics_program,
+    cluster_metrics_program,
     drive_metrics_program,
     gpu_metrics_program,
     health_metrics_program,
@@ -263,6 +264,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "probe_program": program(repository.salt),
         "log_chain_program": log_chain_program(),
         "audit_metrics_program": audit_metrics_program(),
+        "cluster_metrics_program": cluster_metrics_program(),
         "drive_metrics_program": drive_metrics_program(),
         "gpu_metrics_program": gpu_metrics_program(),
         "health_metrics_program": health_metrics_program(),

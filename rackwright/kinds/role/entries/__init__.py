@@ -13,8 +13,8 @@ An entry has one key that is its sort (``file``, ``package``, ``unit``, …), th
 
 Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed in order), ``host``, ``fleet``,
 ``probe_program`` (the text of the probe), ``log_chain_program`` (the text of the program that chains the audit log),
-``gpu_metrics_program``, ``drive_metrics_program``, ``service_metrics_program``, ``health_metrics_program`` and
-``audit_metrics_program`` (the programs that report metrics),
+``gpu_metrics_program``, ``drive_metrics_program``, ``service_metrics_program``, ``health_metrics_program``,
+``audit_metrics_program`` and ``cluster_metrics_program`` (the programs that report metrics),
 ``krl`` (a function that returns a key revocation list), ``sha256`` and ``sha256_base64`` (functions that return a
 text's digest), ``bcrypt`` (a function that returns the hash of a password for an account), ``base64`` (a function that
 returns a text in base64), ``derived_authority``, ``derived_certificate`` and ``derived_key`` (functions that return the
