@@ -13,8 +13,7 @@ from tests.support.sources import ROOT
 
 READER = "workloads/foreign.py"
 FILES = {
-    "workloads/catalogue/accelerators.py": "a file of the package",
-    "workloads/catalogue/models.py": "a file of the package",
+    "workloads/catalogue/read.py": "a file of the package",
     "workloads/checkpoint/disk.py": "files that it opens to write",
     "workloads/checkpoint/mover.py": "a file that it has written itself, in a temporary directory",
     "workloads/config_file.py": "the configuration that the user names, which may be a pipe",
