@@ -1,20 +1,26 @@
 """The account of files: what declared things trust, settings in other places, rights, and a whole account."""
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from rackwright.audit.undeclared.generated import KNOWN_FILES
 from rackwright.facts import snapshot
 from tests.support.acceptance import line
-from tests.support.audit_lab import CONVERGED, ROLES, converged_lab
+from tests.support.account_lab import LABS, NOT_HERE
+from tests.support.audit_lab import findings
 from tests.support.chroot_system import ChrootSystem
 from tests.support.expect import need
 from tests.support.file_seeds import PLACES, RIGHTS, SILENT, TRUSTED
+from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.our_roles import ROLES
+from tests.support.pytest_runs import run_tests
 
 Seeds = Mapping[str, tuple[str, str]]
 
@@ -73,16 +79,34 @@ def test_changes_by_packages_and_their_programs_are_not_found(log: Log, system: 
 
 @line("hardening2", "truth2", part="account")
 def test_converged_hosts_have_an_account_of_all_files_and_nothing_else(log: Log) -> str:
-    """Two containers with the roles that converge there; a file beside each known one is found in the unit tests."""
+    """Containers with all roles that converge there, and a file beside those of each pattern of known files."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
-    with converged_lab(log) as lab:  # its audit ends with status 0
-        counts = []
-        for host, facts in snapshot.load(lab.directory / CONVERGED, datetime.now(UTC)).items():
-            account = facts.integrity
-            need(account.packaged > 7000, f"{host}: {account.packaged} packaged files")
-            need(not account.pending and not account.left_out, f"{host}: {account.pending}, {account.left_out}")
-            counts.append(account.packaged + account.derived + len(account.files) + len(facts.unpackaged))
-        roles = sorted({role for names in ROLES.values() for role in names})
-    files = " and ".join(map(str, counts))
-    return f"{files} files on hosts with {', '.join(roles)}: nothing found; {len(KNOWN_FILES)} patterns of known files"
+    roles, counts = {"base", "node_exporter"}, []
+    for name, (open_lab, on_hosts) in LABS.items():
+        log(f"hosts with {name}")
+        roles |= {role for names in on_hosts.values() for role in names}
+        with open_lab(log) as lab:
+            counts += _account(lab, log.directory / name.replace(" ", "-"))
+    listed = [*sorted(roles), *NOT_HERE]
+    need(sorted(listed) == sorted(ROLES), f"not in one list alone: {sorted({*listed} ^ {*ROLES})}")
+    beside = run_tests(log, "tests/audit/undeclared/test_integrity.py", "-k", "beside_those or are_counted")
+    return (
+        f"{', '.join(map(str, counts))} files on hosts with {len(roles)} roles ({', '.join(sorted(roles))}): nothing "
+        f"found; {len(KNOWN_FILES)} patterns of known files, a file beside each: {beside}; not here: {len(NOT_HERE)}"
+    )
+
+
+def _account(lab: Lab, saved: Path) -> list[int]:
+    """Require a clean audit of the hosts with a whole account, and return the number of files of each host."""
+    done = lab.rackwright("audit", lab.stack, "--json", "--save", str(saved))
+    report = json.loads(done.stdout)
+    need(report["exit_status"] == 0, f"the converged hosts are not as declared: {findings(report)}")
+    counts = []
+    for host, facts in snapshot.load(saved, datetime.now(UTC)).items():
+        if (account := facts.integrity) is None:
+            continue
+        need(account.packaged > 7000, f"{host}: {account.packaged} packaged files")
+        need(not account.pending and not account.left_out, f"{host}: {account.pending}, {account.left_out}")
+        counts.append(account.packaged + account.derived + len(account.files) + len(facts.unpackaged))
+    return counts
