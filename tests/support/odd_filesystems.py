@@ -114,6 +114,7 @@ def mounted(directory: Path) -> Iterator[Make]:
             # a process that has waited for the filesystem may still be about to end
             if target.is_mount():
                 run("umount", "--lazy", target)
+            run("blockdev", "--setrw", loop)  # a flag that the next user of this device would find
             run("losetup", "--detach", loop)
 
 
