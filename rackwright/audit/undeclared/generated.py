@@ -202,6 +202,9 @@ KNOWN_FILES = (
 )  # fmt: skip
 WHOLE = re.compile("|".join(f"(?P<e{number}>{entry.pattern})" for number, entry in enumerate(KNOWN_FILES)))
 """All patterns at once: an audit asks for hundreds of files of thousands of hosts."""
+CLOSED = dict.fromkeys(("/etc/sudoers", "/etc/sudoers.d/README"), ("0440", "root:root"))
+"""Mode and owner of packaged files that not all accounts can read. A later change of such a file, as by an editor that
+writes nothing, looks as if it had lost its rights."""
 PRIVILEGES = {
     "/etc/shadow": ("0640", "root:shadow"),
     "/etc/shadow-": ("0640", "root:shadow"),

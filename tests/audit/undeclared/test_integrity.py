@@ -350,3 +350,17 @@ def test_many_missing_files_of_a_package_are_one_finding():
     odd_file("/usr/bin/cksum", state="missing", package="coreutils")(raw)
 
     assert found(raw) == ["RW-152 package:x", "RW-152 file:/usr/bin/cksum"]
+
+
+@pytest.mark.parametrize("path", ["/etc/sudoers", "/etc/sudoers.d/README"])
+@pytest.mark.parametrize(("mode", "owner", "is_found"), [
+    ("0440", "root:root", False), ("0400", "root:root", True), ("0440", "root:games", True),
+])  # fmt: skip
+def test_a_file_of_sudo_that_an_editor_has_closed_has_the_rights_of_its_package(path, mode, owner, is_found):
+    """Its package gives it no rights for all accounts, so that each later change of the file looks like their loss."""
+    raw = converged()
+    odd_file(path, state="packaged", lost=True, mode=mode, owner=owner)(raw)
+
+    without_access = replace(declared(), wants={})  # the role claims the mode
+    rows = [finding.thing for finding, _ in apply(RULES["RW-097"], Facts(raw), without_access)]
+    assert rows == ([f"file:{path}"] if is_found else [])
