@@ -100,7 +100,10 @@ def promtool(directory: Path, program: Path | None = None) -> str:
 
 def passed(printed: str) -> list[bool]:
     """Return whether the tests of each file pass, in the order of the files, from what promtool *printed*."""
-    return [verdict == "SUCCESS" for verdict in re.findall(r"(?m)^Unit Testing: .*\n +(SUCCESS|FAILED)", printed)]
+    return [
+        verdict == "SUCCESS"
+        for verdict in re.findall(r"(?m)^(?:Unit Testing|Processing test file): .*\n +(SUCCESS|FAILED)", printed)
+    ]
 
 
 def changed(value: float, factor: float) -> float:
