@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from rackwright import terminal
 from rackwright.twin.layout import Layout
 
 _PR_SET_PDEATHSIG = 1
+_ENDING_SECONDS = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -99,13 +101,25 @@ def serve(supervisor: Supervisor, listener: socket.socket) -> None:
                 connection.sendall(json.dumps(answer).encode() + b"\n")
 
 
+def _lock(file: int) -> bool:
+    """Return whether this process has the lock, for which it waits as long as an earlier supervisor takes to end."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
 def main(directory: Path, starting: int) -> int:
     """Serve the twin in *directory*; *starting* is an open file, closed as soon as the supervisor accepts requests."""
     layout = Layout(directory)
     lock = os.open(layout.supervisor_lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _lock(lock):
         terminal.notify(f"{directory}: a supervisor runs already")
         return 1
     os.ftruncate(lock, 0)

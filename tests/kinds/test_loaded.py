@@ -54,6 +54,8 @@ READ_ELSEWHERE = {
     "/opt/rackwright/mlflow/accounts.py": "a service runs it that ends",
     "/opt/rackwright/mlflow/answers.py": "it runs once at each start of the server",
     "/etc/rackwright/mlflow/accounts.json": "a service reads it that ends",
+    "/etc/rackwright/health_exporter/services.json": "the service of each connection reads it",
+    "/etc/rackwright/scheduled_audit/key": "systemd reads it at each start of a service that ends",
     "/etc/rackwright/mlflow/tls.cnf": "openssl reads it once",
     "/etc/rackwright/registry/accounts": "the registry reads it again after each change",
     "/etc/rackwright/registry/readers": "the registry reads it again after each change",

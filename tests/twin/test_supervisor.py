@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,22 @@ def test_the_next_command_waits_until_the_supervisor_accepts_requests(layout, ev
         pid = supervisor_pid(layout)
         Control(layout).quit()
     eventually(lambda: not is_running(pid))
+
+
+def test_a_supervisor_waits_for_the_end_of_the_one_before(layout):
+    """
+    A twin that was stopped starts at once, while the process of its earlier supervisor still ends.
+    """
+    layout.directory.mkdir(exist_ok=True)
+    with layout.supervisor_lock.open("ab") as ending:
+        fcntl.flock(ending, fcntl.LOCK_EX)
+        release = threading.Timer(1, fcntl.flock, (ending, fcntl.LOCK_UN))
+        release.start()
+        control = start(layout)
+        release.join()
+
+    assert control.children() == {}
+    assert is_running(supervisor_pid(layout))
 
 
 def test_two_twins_are_independent(tmp_path):
