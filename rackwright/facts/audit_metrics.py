@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rackwright.facts.metrics_text import VALUE, parse_labels, respond_with
+from rackwright.facts.metrics_text import is_value, parse_labels, respond_with
 from rackwright.facts.probe.observe import attempt, list_untrusted, read_untrusted
 
 FOLDER = "/var/lib/rackwright-audit"
@@ -39,5 +39,5 @@ def lines_of(stack: str, text: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines()[:LINES_MAX]:
         found = LINE.fullmatch(line)
         labels = parse_labels(found[2]) if found else None
-        if found and labels and labels.get("stack") == stack and VALUE.fullmatch(found[3]):
+        if found and labels and labels.get("stack") == stack and is_value(found[3]):
             yield found[1], line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import stat
@@ -75,13 +76,20 @@ def escape(text: str) -> str:
     return printable.replace("\\", "\\\\").replace('"', '\\"')
 
 
+def is_value(text: str) -> bool:
+    """Return whether Prometheus reads *text* as a value: it refuses numbers that are too large for a float."""
+    if VALUE.fullmatch(text) is None:
+        return False
+    return text.endswith(("Inf", "NaN")) or math.isfinite(float(text))
+
+
 def parse_labels(text: str) -> dict[str, str] | None:
     """Return the labels of *text*, with their values as written; None if a reader could refuse or misread them."""
     labels: dict[str, str] = {}
     position = 0
     while position < len(text):
         found = LABEL.match(text, position)
-        if found is None or found[1] in labels or len(labels) == LABELS_MAX:
+        if found is None or found[1].startswith("__") or found[1] in labels or len(labels) == LABELS_MAX:
             return None
         labels[found[1]] = found[2]
         position = found.end()

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.facts.metrics_text import (
-    VALUE,
     Sample,
     collect,
     escape,
     is_unknown,
+    is_value,
     number_of,
     parse_labels,
     respond_with,
@@ -99,7 +99,7 @@ def with_label(name: str, text: str, most: int = LINES_MAX) -> Iterator[tuple[st
     for line in text.splitlines()[:most]:
         found = LINE.fullmatch(line)
         labels = None if found is None else parse_labels(found[2] or "")
-        if found and labels is not None and "server" not in labels and VALUE.fullmatch(found[3]):
+        if found and labels is not None and "server" not in labels and is_value(found[3]):
             own = [f'server="{escape(name)}"', *(f'{key}="{value}"' for key, value in labels.items())]
             yield found[1], f"{found[1]}{{{','.join(own)}}} {found[3]}"
 

@@ -29,6 +29,7 @@ from rackwright.twin.layout import Layout
 
 _PR_SET_PDEATHSIG = 1
 _ENDING_SECONDS = 10
+"""The longest wait for the end of an earlier supervisor."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -13,7 +13,7 @@ READY = f"timeout 300 sh -c 'until {KUBECTL} get --raw=/readyz >/dev/null 2>&1; 
 API = "$(ctr --namespace k8s.io containers list --quiet 'labels.\"io.kubernetes.container.name\"==kube-apiserver')"
 RESTART = f"""for each in {API}; do ctr --namespace k8s.io tasks kill --signal SIGKILL $each 2>/dev/null || true; done
 systemctl restart kubelet; sleep 2; {READY}"""
-"""Let kubelet start the API server again. A kubelet that has just started does not wait before it does so."""
+"""Kill the API server, and start kubelet, which then starts it without a delay."""
 ETCD = """ctr --namespace k8s.io tasks exec --exec-id x-$$ $(ctr --namespace k8s.io containers list --quiet \
 'labels."io.kubernetes.container.name"==etcd' | while read each; do ctr --namespace k8s.io tasks list |
 grep -q "^$each .*RUNNING" && echo $each; done | head -n 1) \
@@ -25,7 +25,7 @@ CHANGES = {
     "authentication.yaml": "s#/livez#/apis#",
     "admission.yaml": "s/qps: 5/qps: 5000/",
 }
-"""By file the change with which the API server starts, before the file gets its content back."""
+"""The change of each file. The API server reads the changed file, and then the file gets its content back."""
 SILENT = {
     "a restart of the API server": RESTART,
     "a restart of kubelet": f"systemctl restart kubelet; {READY}",

@@ -157,7 +157,7 @@ def emptied() -> Iterator[tuple[str, str, Any]]:
 SHORTER = {
     "no link for management": ("links", "management"),
     "no other filesystems of the kernel": ("mounts", "/(dev|proc|sys)(/.*)?|/run(/lock)?"),
-    "no module that nobody declares": ("modules", "(?!nvidia).*"),
+    "no undeclared module": ("modules", "(?!nvidia).*"),
     "no scripts of SysV": ("files", r"/etc/(rc.\.d|init\.d)/.*"),
     "no jobs of cron": ("files", r"/etc/cron\..*"),
     "no patterns of logcheck": ("files", "/etc/logcheck/.*"),

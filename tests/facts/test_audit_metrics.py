@@ -32,6 +32,7 @@ def test_the_metrics_of_each_stack_are_passed_on(tmp_path: Path):
 
 @pytest.mark.parametrize("odd", [
     'rackwright_audit_x{stack="cold"} 1', 'rackwright_audit_x{stack="rack",stack="cold"} 1', "rackwright_audit_x 1",
+    'rackwright_audit_x{stack="rack"} 1e999', 'rackwright_audit_x{stack="rack",__name__="up"} 1',
     'up{stack="rack"} 1', 'rackwright_audit_x{stack="rack"} x', 'rackwright_audit_x{stack="rack" 1', "\x00",
 ])  # fmt: skip
 def test_a_line_about_another_thing_is_left_out(odd: str, tmp_path: Path):

@@ -29,15 +29,15 @@ LATE = {
     "a file": "debugfs -w -R 'write /etc/hostname a' $D",
     "no filesystem": "wipefs --quiet --all $D; printf data | dd of=$D conv=notrunc status=none",
 }
-"""What comes to a drive with an ext4 at the moment in which the step opens it; D is its image."""
+"""Writes to a drive with an ext4 while the step opens it; D is its image."""
 USES = {
     "a mount": ("mkfs.ext4 -q $L; mount $L $M", "umount $M"),
     "a mount that only reads": ("mkfs.ext4 -q $L; mount -o ro $L $M", "umount $M"),
     "a mount of xfs": ("mkfs.xfs -q $L; mount $L $M", "umount $M"),
-    "a mount that nobody sees": ("mkfs.ext4 -q $L; mount $L $M; (cd $M; sleep 60) & umount --lazy $M", "kill %1; wait"),
+    "a mount without a path": ("mkfs.ext4 -q $L; mount $L $M; cd $M; umount --lazy $M", "cd /"),
     "swap": ("mkswap $L; swapon $L", "swapoff $L"),
 }
-"""What uses a drive, and how that ends; L is a device and M a directory."""
+"""Uses of a drive, each with the command that ends it; L is a device and M a directory."""
 
 
 @pytest.mark.parametrize("name", LATE)
@@ -122,7 +122,7 @@ MOVES: dict[str, tuple[Callable[[Path], None], str]] = {
     "three drives exchange their names": (rotate, "nvme1n1"),
     "nothing moves": (lambda machine: None, "nvme0n1"),
 }
-"""What happens while a unit waits for md, and the name that the drive has then."""
+"""Events while a unit waits for md, each with the name of the drive after it."""
 
 
 def wait_for(monkeypatch: pytest.MonkeyPatch, resting: Path, move: Callable[[], object]) -> None:

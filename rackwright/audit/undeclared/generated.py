@@ -202,9 +202,6 @@ KNOWN_FILES = (
 )  # fmt: skip
 WHOLE = re.compile("|".join(f"(?P<e{number}>{entry.pattern})" for number, entry in enumerate(KNOWN_FILES)))
 """All patterns at once: an audit asks for hundreds of files of thousands of hosts."""
-CLOSED = dict.fromkeys(("/etc/sudoers", "/etc/sudoers.d/README"), ("0440", "root:root"))
-"""Mode and owner of packaged files that not all accounts can read. A later change of such a file, as by an editor that
-writes nothing, looks as if it had lost its rights."""
 PRIVILEGES = {
     "/etc/shadow": ("0640", "root:shadow"),
     "/etc/shadow-": ("0640", "root:shadow"),
@@ -260,6 +257,9 @@ PRIVILEGES = {
     "/var/spool/cron/crontabs": ("1730", "root:crontab"),
 }
 """Mode and owner that packages of Debian give to files and directories, by path. Source: their postinst scripts."""
+USUAL_RIGHTS = {**PRIVILEGES, **dict.fromkeys(("/etc/sudoers", "/etc/sudoers.d/README"), ("0440", "root:root"))}
+"""Mode and owner of packaged files that not all accounts can read, as packages give them. A later change of such a
+file, as by an editor that writes nothing, looks like a loss of rights."""
 CAPABILITIES = {
     "/usr/bin/ping": "cap_net_raw",
     "/usr/bin/mtr-packet": "cap_net_raw",

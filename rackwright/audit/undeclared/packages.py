@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rackwright.audit.undeclared.declaration import HostDeclaration
-from rackwright.audit.undeclared.generated import CLOSED, PRIVILEGES
+from rackwright.audit.undeclared.generated import PRIVILEGES, USUAL_RIGHTS
 from rackwright.audit.undeclared.integrity import rows
 from rackwright.audit.undeclared.remedies import undo_diversion
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
@@ -20,8 +20,7 @@ MANY = 20
 def lost_rights(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the packaged files that accounts can no longer read, and the programs that no account can run."""
     for path, row in rows(facts):
-        usual = (PRIVILEGES | CLOSED).get(path)
-        if not row.has_lost_rights or (row.mode, row.owner) == usual or declared.is_of_image(path):
+        if not row.has_lost_rights or (row.mode, row.owner) == USUAL_RIGHTS.get(path) or declared.is_of_image(path):
             continue
         sort = "file" if row.has("digest") else "directory"
         if "mode" not in declared.wants.get(f"{sort}:{path}", {}):
