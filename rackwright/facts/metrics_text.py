@@ -23,14 +23,20 @@ HEAD_BYTES = 1 << 13
 
 
 def to_text(samples: Iterable[Sample]) -> str:
-    """Return *samples* in Prometheus's text format, each a gauge, sorted by name."""
-    lines, names = [], set()
+    """Return *samples* in Prometheus's text format, each a gauge, sorted by name.
+
+    The first of two samples counts whose labels are equal once cut: Prometheus refuses a file with both.
+    """
+    lines, names, series = [], set(), set()
     for name, labels, value in sorted(samples, key=lambda sample: sample[0]):
         if name not in names:
             lines.append(f"# TYPE {name} gauge")
             names.add(name)
-        text = ",".join(f'{key}="{escape(each)}"' for key, each in labels.items())
-        lines.append(f"{name}{{{text}}} {value:.14g}" if text else f"{name} {value:.14g}")
+        text = ",".join(f'{label}="{escape(each)}"' for label, each in labels.items())
+        key = f"{name}{{{text}}}" if text else name
+        if key not in series:
+            series.add(key)
+            lines.append(f"{key} {value:.14g}")
     return "\n".join(lines) + "\n"
 
 

@@ -28,9 +28,22 @@ def fabric_addresses(server: "Server", hosts: Mapping[str, Host]) -> tuple[str, 
 def problems(servers: "Mapping[str, Server]", hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield the problems of exchanges between *servers* on *hosts*; paths are relative to the servers."""
     for name, server in servers.items():
-        if transfer := exchange_of(server):
-            for problem in _problems(name, transfer, servers, hosts):
-                yield problem.below(name)
+        transfer = exchange_of(server)
+        found = [*_key_problems(server, transfer), *(_problems(name, transfer, servers, hosts) if transfer else ())]
+        yield from (problem.below(name) for problem in found)
+
+
+def _key_problems(server: "Server", transfer: KvTransfer | None) -> Iterator[Problem]:
+    """Yield the problems of the keys that may lead caches from one server to another."""
+    allowed = [name for name, key in server.keys.items() if "exchange" in key.scopes]
+    if transfer and not allowed:
+        expected = "a router in front of both servers leads the caches, with a key of its own"
+        help = "Write keys: {router: {secret: router, scopes: [infer, read, exchange]}}"
+        yield Problem("got no key with the scope exchange", expected, help, PLACE)
+    if not transfer:
+        expected = "only servers with vllm.kv_transfer exchange caches"
+        for name in allowed:
+            yield Problem("got scope exchange", expected, "Remove it", ("keys", name, "scopes"))
 
 
 def _problems(

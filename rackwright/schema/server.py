@@ -195,8 +195,9 @@ class ServerKey(Schema):
 
     secret: Annotated[str, AfterValidator(_secret_name)]
     """Name of the secret with the key, at least 32 random characters."""
-    scopes: Many[Literal["infer", "read", "metrics"]] = ("infer", "read")
-    """Permissions: query the model (`infer`), read its description (`read`), read metrics (`metrics`)."""
+    scopes: Many[Literal["infer", "read", "metrics", "exchange"]] = ("infer", "read")
+    """Permissions: query the model (`infer`), read its description (`read`), read metrics (`metrics`), and for a
+    router in front of servers with `vllm.kv_transfer`, lead the cache of any prompt between them (`exchange`)."""
     requests_per_minute: Count | None = None
     """The most requests to the model in a minute, over all hosts: each allows an equal part; no limit by default."""
     tokens_per_minute: Count | None = None

@@ -9,7 +9,6 @@ import pytest
 
 from rackwright.facts import audit_metrics
 from rackwright.facts.program import audit_metrics_program
-from tests.support.monitoring import files
 
 GOOD = """\
 # TYPE rackwright_audit_finding gauge
@@ -57,27 +56,3 @@ def test_the_program_for_hosts_runs_alone(tmp_path: Path):
     done = subprocess.run(argv, input=b"GET /metrics HTTP/1.0\r\n\r\n", capture_output=True, check=True)
 
     assert done.stdout.decode().partition("\r\n\r\n")[2].splitlines() == LINES
-
-
-@pytest.mark.parametrize(("status", "kept"), [(0, "new"), (1, "new"), (3, "new"), (2, "earlier"), (4, "earlier")])
-def test_a_stack_without_a_report_keeps_its_earlier_metrics(status: int, kept: str, tmp_path: Path):
-    """The program writes half a report and fails; the other stack is audited in any case."""
-    program = tmp_path / "rackwright"
-    program.write_text(
-        f'#!/bin/sh\n[ "$2 $3 $4" = "$2 --digests digests/$2.json" ] || exit 9\nshift 7\necho new > "$1"\n'
-        f'case "$1" in */rack.new) exit {status};; esac\n'
-    )
-    program.chmod(0o755)
-    secrets = {"audit_login": "k" * 100}
-    made = files(
-        "scheduled_audit", secrets, stacks=["rack", "cold"], program=str(program), key={"secret": "audit_login"}
-    )
-    script = tmp_path / "script"
-    script.write_text(str(made["/usr/local/sbin/rackwright-audit"].content))
-    (tmp_path / "rack.prom").write_text("earlier\n")
-    environment = {"PATH": os.environ["PATH"], "STATE_DIRECTORY": str(tmp_path), "CREDENTIALS_DIRECTORY": str(tmp_path)}
-    done = subprocess.run(["sh", str(script)], env=environment)
-
-    assert (tmp_path / "rack.prom").read_text() == f"{kept}\n"
-    assert (tmp_path / "cold.prom").read_text() == "new\n"
-    assert (done.returncode == 0) == (kept == "new")

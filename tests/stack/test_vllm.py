@@ -42,6 +42,7 @@ OLDER = {
     "weight_bytes": 141_000_000_000, "cache_bytes_per_token": 327680, "context_tokens": 131072, "heads": 64,
     "cache_parts": 8,
 }  # fmt: skip
+ROUTER = "keys: {router: {secret: router, scopes: [infer, read, exchange]}}"
 PROFILES = {
     "hopper": "training-h100", "wide": "inference-h200", "pair": "training-a100", "instinct": "training-mi300x",
     "plain": "virtual", "bare": "virtual", "gaudi": "training-gaudi2", "orin": "edge-orin",
@@ -70,7 +71,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
                 f"identity: {{serial: RV-{number}}}, roles: {here}{FABRIC.get(name, '')}}}"
             ]
         (stacks / "hosts.yaml").write_text("\n".join(lines))
-        (stacks / "serving.yaml").write_text(SERVER.replace("HOSTS", hosts) + more)
+        text = SERVER.replace("HOSTS", hosts) + more
+        (stacks / "serving.yaml").write_text(text.replace("anybody: true", ROUTER) if "kv_transfer" in text else text)
         (tmp_path / "weights").write_bytes(b"weights")
         sizes = None if sizes is None else dict(sizes)
         code = {"code_sha256": sizes.pop("code_sha256")} if sizes and "code_sha256" in sizes else {}

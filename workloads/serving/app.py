@@ -342,8 +342,8 @@ def _refusals(app: FastAPI) -> None:
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HttpError)
         # the reason of a 400 may quote the request
-        reason = error.reason if error.status != 400 else error.code or "malformed"
-        request.state.log_fields.setdefault("reason", reason)
+        reasons = {400: error.code or "malformed", 403: "scope"}
+        request.state.log_fields.setdefault("reason", reasons.get(error.status, error.reason))
         return error_response(request.url.path, error)
 
     async def on_framework_error(request: Request, error: Exception) -> Response:

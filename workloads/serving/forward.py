@@ -21,6 +21,7 @@ from workloads.serving.batcher import DeadlineExceeded
 from workloads.serving.body import read_body
 from workloads.serving.event_filter import EventFilter, as_length, usage_of
 from workloads.serving.forwarded_routes import ROUTES, Route
+from workloads.serving.keys import Key
 from workloads.serving.kv_cache import KvTransferSettings
 from workloads.serving.kv_parameters import check_parameters
 from workloads.serving.language import ERROR_RESPONSES
@@ -89,7 +90,9 @@ class Forwarder:
             async with AsyncExitStack() as cleanup, read_body(request, settings) as content:
                 start, began = time.perf_counter(), loop.time()
                 deadline = began + settings.deadline_seconds
-                prepared = await offload(len(content), settings.deadline_seconds, self._prepare, content, route)
+                prepared = await offload(
+                    len(content), settings.deadline_seconds, self._prepare, content, route, request.state.key
+                )
                 del content
                 if route.computes:
                     await or_disconnect(request, self._admission.acquire(deadline))
@@ -104,10 +107,10 @@ class Forwarder:
                     return exchange.stream(cleanup.pop_all())
                 return await or_disconnect(request, exchange.whole())
 
-    def _prepare(self, content: bytes, route: Route) -> "PreparedRequest":
+    def _prepare(self, content: bytes, route: Route, key: Key | None) -> "PreparedRequest":
         if ends_at_prompt_logprobs(self._settings):
             refuse_prompt_logprobs(content, route.path)
-        return prepare(content, route, self._settings.vllm.kv_transfer)
+        return prepare(content, route, self._settings.vllm.kv_transfer, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +128,15 @@ class PreparedRequest:
     """About the tokens of the prompt, for an answer that ends before vLLM has counted them."""
 
 
-def prepare(content: bytes, route: Route, transfer: KvTransferSettings | None = None) -> PreparedRequest:
+def prepare(
+    content: bytes, route: Route, transfer: KvTransferSettings | None = None, key: Key | None = None
+) -> PreparedRequest:
     """Return the request with the body *content*; a stream of completions is always asked for its usage.
 
     Raises:
         HttpError: 400 if there are too many values to parse, if vLLM could read a request for completions in another
-            way than this server, so that a stream would come without its usage, or if it names the cache of a server
-            that this one exchanges none with.
+            way than this server, so that a stream would come without its usage; 400 or 403 if it names the cache of
+            another server and may not.
     """
     if not route.computes:
         return PreparedRequest(content)
@@ -143,7 +148,7 @@ def prepare(content: bytes, route: Route, transfer: KvTransferSettings | None = 
         request = json.loads(content.decode())  # the parser of vLLM itself: others refuse half a surrogate
     except (ValueError, RecursionError):  # a form with a recording begins with its boundary
         request = None if content.startswith(b"--") else content.decode(errors="replace")
-    check_parameters(request, transfer)
+    check_parameters(request, transfer, key)
     if not route.has_usage_option:
         return PreparedRequest(content, prompt_tokens=estimate_tokens(request))
     if not isinstance(request, dict):

@@ -22,8 +22,8 @@ from workloads.serving.model import StrictModel
 
 QUOTAS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
 """The fields of a key that are quotas."""
-Scope = Literal["infer", "read", "metrics"]
-"""Run inference; read metadata; read metrics."""
+Scope = Literal["infer", "read", "metrics", "exchange"]
+"""Run inference; read metadata; read metrics; lead prompts' caches from one server to another."""
 
 
 class Key(StrictModel):
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.keys", __doc__)
     parser.add_argument("name", help="the key's owner, for the log")
     parser.add_argument(
-        "--scopes", default="infer,read", help="a list of infer, read and metrics; infer,read by default"
+        "--scopes", default="infer,read", help=f"a list of {', '.join(get_args(Scope))}; infer,read by default"
     )
     for quota in QUOTAS:
         parser.add_argument(f"--{quota.replace('_', '-')}", type=int, metavar="N", help="quota; unlimited by default")

@@ -93,7 +93,7 @@ class Middleware:
 
         usage = Usage(pay)
         scope["state"] = {
-            **state, "log_fields": log_fields, "body_ended": began, "share": share, "usage": usage
+            **state, "log_fields": log_fields, "body_ended": began, "share": share, "usage": usage, "key": key
         }  # fmt: skip
 
         async def counting_send(message: Message) -> None:

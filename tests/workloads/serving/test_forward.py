@@ -270,6 +270,23 @@ def key(name: str, **quotas: int) -> Key:
     return Key(name=name, sha256=sha256(name.encode()).hexdigest(), scopes=("infer", "read"), **quotas)
 
 
+def test_the_cache_of_another_prompt_needs_a_scope(vllm: VllmApp) -> None:
+    router = key("router").model_copy(update={"scopes": ("infer", "exchange")})
+    peers = [{"address": "10.141.0.23"}]
+    transfer = {"role": "decode", "address": "10.141.0.21", "peers": peers}
+    named = {"do_remote_prefill": True, "remote_host": "10.141.0.23", "remote_port": 5600, "remote_block_ids": [7]}
+    with here(vllm, Keys([router, key("user")]), vllm={"kv_transfer": transfer}) as server:
+        plain, naming, led = (
+            ask(server.address, CHAT, asking(**more), {"authorization": f"Bearer {name}"})
+            for name, more in (
+                ("user", {}), ("user", {"kv_transfer_params": named}), ("router", {"kv_transfer_params": named})
+            )
+        )  # fmt: skip
+    assert (plain.status, naming.status, led.status) == (200, 403, 200)
+    assert naming.json["error"]["type"] == "permission_error"
+    assert [line["reason"] for line in server.requests if line["status"] == 403] == ["scope"]
+
+
 def test_a_key_has_quotas_and_its_own_metrics(vllm: VllmApp) -> None:
     keys = Keys([key("rate", requests_per_minute=2), key("tokens", tokens_per_minute=11), key("day", tokens_per_day=1)])
     with here(vllm, keys) as server:

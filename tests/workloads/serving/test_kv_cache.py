@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from workloads.serving.answers import HttpError
 from workloads.serving.forward import prepare
 from workloads.serving.forwarded_routes import ROUTES
+from workloads.serving.keys import Key
 from workloads.serving.kv_cache import GIB, KvTransferSettings
 from workloads.serving.kv_parameters import check_parameters
 from workloads.serving.replica import fingerprint
@@ -18,6 +19,9 @@ from workloads.serving.vllm_settings import ReplicaSettings, VllmSettings, argum
 PEERS = [{"address": "10.141.0.23", "port": 5700, "ranks": 2}, {"address": "10.141.0.24"}]
 TRANSFER: dict[str, Any] = {"role": "decode", "address": "10.141.0.21", "peers": PEERS, "port": 5650}
 SETTINGS = KvTransferSettings.model_validate(TRANSFER)
+PROMPTS = KvTransferSettings.model_validate({**TRANSFER, "role": "prefill"})
+ROUTER = Key(name="router", sha256="0" * 64, scopes=("infer", "exchange"))
+USER = Key(name="user", sha256="1" * 64, scopes=("infer", "read", "metrics"))
 REPLICA = ReplicaSettings(addresses=("10.141.0.21", "10.141.0.22"), rank=0, interface="fabric0", key_file="/etc/key")
 CHAT = next(route for route in ROUTES if route.path == "/v1/chat/completions")
 
@@ -75,30 +79,61 @@ def request(**parameters: object) -> dict[str, Any]:
     return {"model": "talk", "messages": [], "kv_transfer_params": parameters}
 
 
-@pytest.mark.parametrize("body", [
-    {"model": "talk"}, {"kv_transfer_params": None}, request(do_remote_decode=True),
-    request(do_remote_prefill=True, remote_host="10.141.0.23", remote_port=5701, remote_block_ids=[1, 2]),
-    request(do_remote_prefill=True, remote_host="10.141.0.24", remote_port=5600),
+DONE = {"do_remote_prefill": True, "remote_host": "10.141.0.24", "remote_port": 5600}
+ASKED = {"do_remote_decode": True, "do_remote_prefill": False, "remote_engine_id": None, "remote_block_ids": None}
+
+
+@pytest.mark.parametrize(("body", "transfer"), [
+    ({"model": "talk"}, SETTINGS), ({"kv_transfer_params": None}, PROMPTS), (request(do_remote_decode=True), PROMPTS),
+    (request(**ASKED, remote_host=None, remote_port=None), PROMPTS), (request(**DONE), SETTINGS),
+    (request(**DONE | {"remote_host": "10.141.0.23", "remote_port": 5701}, remote_block_ids=[1, 2]), SETTINGS),
+    (request(**DONE, do_remote_decode=False, remote_engine_id="a", tp_size=1), SETTINGS),
 ])  # fmt: skip
-def test_a_request_may_name_the_cache_of_a_peer(body: dict[str, Any]) -> None:
-    check_parameters(body, SETTINGS)
-    assert json.loads(prepare(json.dumps(body).encode(), CHAT, SETTINGS).body) == body
+def test_a_router_may_name_the_cache_of_a_peer(body: dict[str, Any], transfer: KvTransferSettings) -> None:
+    check_parameters(body, transfer, ROUTER)
+    assert json.loads(prepare(json.dumps(body).encode(), CHAT, transfer, ROUTER).body) == body
 
 
-@pytest.mark.parametrize("parameters", [
+@pytest.mark.parametrize("key", [USER, None])
+@pytest.mark.parametrize(("parameters", "transfer"), [
+    (DONE, SETTINGS), ({**DONE, "remote_block_ids": [7]}, SETTINGS), (ASKED, PROMPTS), ({}, SETTINGS), ({}, PROMPTS),
+])  # fmt: skip
+def test_users_name_no_cache(parameters: dict[str, Any], transfer: KvTransferSettings, key: Key | None) -> None:
+    """The blocks that a request names are read without a question: they may be those of another user's prompt."""
+    with pytest.raises(HttpError, match="this key does not allow exchange") as caught:
+        prepare(json.dumps(request(**parameters)).encode(), CHAT, transfer, key)
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize(("parameters", "transfer"), [
+    (ASKED, SETTINGS), (DONE, PROMPTS), ({}, SETTINGS), ({}, PROMPTS), ({**DONE, "do_remote_decode": True}, SETTINGS),
+    ({"do_remote_prefill": "true"}, SETTINGS), ({"do_remote_decode": True, "do_remote_prefill": True}, PROMPTS),
+])  # fmt: skip
+def test_a_server_does_the_work_of_its_role_alone(parameters: dict[str, Any], transfer: KvTransferSettings) -> None:
+    with pytest.raises(HttpError, match=f"a server of role {transfer.role} is asked for"):
+        prepare(json.dumps(request(**parameters)).encode(), CHAT, transfer, ROUTER)
+
+
+@pytest.mark.parametrize("place", [
     {"remote_host": "10.141.0.99", "remote_port": 5600}, {"remote_host": "10.141.0.23", "remote_port": 5702},
     {"remote_host": "10.141.0.23", "remote_port": 5699}, {"remote_host": "10.141.0.23"}, {"remote_port": 5600},
     {"remote_host": "10.141.0.23", "remote_port": "5700"}, {"remote_host": "10.141.0.24", "remote_port": True},
-    {"remote_host": ["10.141.0.23"], "remote_port": 5700}, {"do_remote_prefill": True},
+    {"remote_host": ["10.141.0.23"], "remote_port": 5700}, {},
 ])  # fmt: skip
-def test_no_client_leads_vllm_to_another_host_or_port(parameters: dict[str, Any]) -> None:
+def test_no_client_leads_vllm_to_another_host_or_port(place: dict[str, Any]) -> None:
     with pytest.raises(HttpError, match="it names no server that this one exchanges caches with"):
-        prepare(json.dumps(request(**parameters)).encode(), CHAT, SETTINGS)
+        prepare(json.dumps(request(do_remote_prefill=True, **place)).encode(), CHAT, SETTINGS, ROUTER)
+
+
+@pytest.mark.parametrize("place", [{"remote_host": "10.141.0.23"}, {"remote_block_ids": [1]}, {"tp_size": 8}])
+def test_a_server_of_prompts_reads_no_cache(place: dict[str, Any]) -> None:
+    with pytest.raises(HttpError, match="it names no server that this one exchanges caches with"):
+        prepare(json.dumps(request(do_remote_decode=True, **place)).encode(), CHAT, PROMPTS, ROUTER)
 
 
 @pytest.mark.parametrize(("body", "transfer", "reason"), [
     (request(do_remote_decode=True), None, "this server exchanges no caches with others"),
-    ({"kv_transfer_params": "10.141.0.23"}, SETTINGS, "it names no server"),
+    ({"kv_transfer_params": "10.141.0.23"}, SETTINGS, "a server of role decode is asked for"),
     ({"vllm_xargs": {"kv_transfer_params": {}}}, SETTINGS, "kv_transfer_params is a field of its own"),
     ({"vllm_xargs": {"kv_transfer_params": {}}}, None, "kv_transfer_params is a field of its own"),
     (["no object"], SETTINGS, "reads bodies of JSON alone"),
@@ -106,7 +141,7 @@ def test_no_client_leads_vllm_to_another_host_or_port(parameters: dict[str, Any]
 def test_such_fields_are_refused_elsewhere(body: object, transfer: KvTransferSettings | None, reason: str) -> None:
     for route in (each for each in ROUTES if each.computes):
         with pytest.raises(HttpError, match=reason):
-            prepare(json.dumps(body).encode(), route, transfer)
+            prepare(json.dumps(body).encode(), route, transfer, ROUTER)
 
 
 def test_a_body_that_is_not_parsed_reaches_no_server_that_exchanges_caches() -> None:
@@ -116,4 +151,4 @@ def test_a_body_that_is_not_parsed_reaches_no_server_that_exchanges_caches() -> 
     for content in (form, many):
         assert prepare(content, route).body == content
         with pytest.raises(HttpError):
-            prepare(content, route, SETTINGS)
+            prepare(content, route, SETTINGS, ROUTER)

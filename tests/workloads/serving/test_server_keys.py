@@ -56,5 +56,6 @@ def test_a_file_of_keys_is_read_whole_or_refused(tmp_path: Path, capsys: pytest.
         assert "hunter2" not in str(refused.value)
     assert keys.main(["a", "--scopes", "infer,all"]) == 2
     assert capsys.readouterr().err == (
-        "error: --scopes: no such scope, all\n  expected: some of infer, read, metrics\n  help:     Correct --scopes\n"
+        "error: --scopes: no such scope, all\n  expected: some of infer, read, metrics, exchange\n"
+        "  help:     Correct --scopes\n"
     )
