@@ -113,8 +113,8 @@ def work(lab: Deployment) -> str:
     lab.up()
     lab.log("a base model, letters, and a classifier")
     models = lab.directory / "models"
-    lab.workload("tests.support.models.chat", "make", "models/made")
     make_models(lab.log, models)
+    lab.workload("tests.support.models.chat", "make", "models/made")
     shutil.copytree(models / FIRST, models / SCREENING)
     base, letters = models / "made/base", models / "letters/old.jsonl"
     letters.parent.mkdir()
