@@ -6,10 +6,10 @@ Source: the Open Inference Protocol, and its binary tensor data extension.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError
 from pydantic_core import to_json
 
 from workloads.serving.batcher import Arrays
@@ -38,6 +38,10 @@ class MalformedRequest(Exception):
     """A request that cannot be parsed; the message goes to its sender."""
 
 
+Parameters = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+"""Parameters of a request or tensor; some clients write null for none."""
+
+
 class LenientBody(BaseModel):
     """A body whose unknown fields are ignored: the protocol asks for that, because extensions add fields."""
 
@@ -50,19 +54,19 @@ class InputTensor(LenientBody):
     shape: list[NonNegativeInt] = Field(min_length=1, max_length=8)
     data: list[Any] | None = None
     """The values, flat or nested as the shape; None if they follow as bytes."""
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = {}
 
 
 class OutputTensor(LenientBody):
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = {}
 
 
 class InferRequest(LenientBody):
     id: str | None = Field(default=None, max_length=256)
     inputs: list[InputTensor] = Field(min_length=1, max_length=MOST_TENSORS)
     outputs: list[OutputTensor] | None = Field(default=None, max_length=MOST_TENSORS)
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = {}
 
 
 @dataclass(frozen=True, slots=True)

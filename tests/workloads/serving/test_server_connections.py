@@ -75,11 +75,20 @@ def test_who_asks_before_he_sends_too_much_need_not_send(free: Here) -> None:
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
         (b"GET /health HTTP/1.1\r\n" + b"a: b\r\n" * 20_000, b"431"),
         (b"GET /" + b"a" * 100_000, b"431"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nbig: " + b"a" * 100_000 + b"\r\n\r\n", b"431"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nbig: " + b"a" * 900_000 + b"\r\n\r\n", b"431"),
     ],
 )
 def test_what_is_no_http_is_answered_and_closed(free: Here, sent: bytes, status: bytes) -> None:
     assert raw(free, sent).startswith(b"HTTP/1.1 " + status)
     assert ask(free.address, "/health").status == 200
+
+
+def test_a_head_without_an_end_is_not_read_for_ever(free: Here) -> None:
+    with socket.create_connection(free.address, timeout=60) as client, contextlib.suppress(ConnectionError):
+        for _ in range(1000):
+            client.sendall(b"a" * 100_000)
+        raise AssertionError("the server reads 100 MB of a head")
 
 
 def test_http_1_0_needs_no_host(free: Here) -> None:

@@ -220,6 +220,14 @@ def test_an_answer_says_which_model_gave_it() -> None:
     }  # fmt: skip
 
 
+def test_parameters_of_null_are_none() -> None:
+    """KServe's own codecs write the optional fields that they have no value for."""
+    of = model(Tensor(name="x", datatype="FP32", shape=(-1, 2)))
+    names = [{"name": each.name, "parameters": None} for each in of.outputs]
+    content = body({**tensor(), "parameters": None}, id=None, parameters=None, outputs=names)
+    assert wire.read(content, None, of, 4).arrays["x"].tolist() == [[1, 2.5]]
+
+
 def test_an_empty_list_of_outputs_asks_for_all() -> None:
     wanted = wire.read(body(tensor()), None, model(), 4).outputs
     assert wire.read(body(tensor(), outputs=[]), None, model(), 4).outputs == wanted == {"x'": False}

@@ -30,8 +30,11 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "seed": (-1,), "tool_calls": ([],),
 }  # fmt: skip
 """Fields that ask for nothing with these values, which clients send unasked; with others the field is refused."""
-IGNORED = ("metadata", "name", "prompt_cache_key", "safety_identifier", "user")
-"""Fields that say something about the request and nothing about its answer."""
+IGNORED = (
+    "metadata", "name", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+    "safety_identifier", "user",
+)  # fmt: skip
+"""Fields that say something about the request, or its speed, and nothing about its answer."""
 
 
 class StrictBody(BaseModel):
