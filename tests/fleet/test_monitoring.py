@@ -10,11 +10,14 @@ import yaml
 from rackwright.core.repository import Roles
 from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
+from rackwright.fleet.monitoring import services_of
 from rackwright.fleet.roles import accept_all_secrets
 from rackwright.fleet.roles import problems as role_problems
 from rackwright.schema.fleet import Fleet
+from rackwright.schema.host import Host
 from rackwright.schema.problem import Problem
 from rackwright.schema.secret import Form
+from tests.support.role_sets import closure, samples, system_of
 from tests.support.sources import ROOT
 
 ROLES = Roles(ROOT)
@@ -201,3 +204,13 @@ def test_a_mail_address_that_alertmanager_would_fill_in_is_refused(address: str,
     mail = {"to": address, "sender": "rack@example.org", "server": "mail.example.org:587"}
     with pytest.raises(DeclarationError, match="an e-mail address"):
         load(tmp_path, {"alpha": host(1)}, receivers={"team": {"email": mail}})
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_host_with_any_role_can_be_monitored(role: str):
+    """The services of a host are asked of each of its roles, some of whose names need its drivers or its name."""
+    os = system_of([role])
+    assert os is not None
+    member = Host.model_validate({**host(1), "os": os, "roles": {each: samples()[each] for each in closure([role])}})
+    for service in services_of(member, ROLES):
+        assert service.keys() | {"certificate"} == {"service", "address", "port", "path", "certificate"}

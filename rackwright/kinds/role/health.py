@@ -18,6 +18,8 @@ def services(source: RoleSource, os: str, settings: Mapping[str, Any]) -> Iterat
     """Yield the services of a role with *settings*, variables by short name, as role health_exporter takes them."""
     from rackwright.kinds.role.promise import add_names, evaluate
 
+    if not source.health:
+        return  # names of other roles may need what is known on their hosts alone
     names = add_names(source, source.variables(os, secret.fill(settings, secret.placeholder)), _BARE)
     for entry in source.health:
         parts = {key: value for key, value in entry.items() if key not in ("when", "each")}
