@@ -5,10 +5,11 @@ from typing import Any
 
 from tests.support.acceptance import line
 from tests.support.deployments import Deployment, deployment
-from tests.support.expect import need
+from tests.support.expect import eventually, need
 from tests.support.lab import format_claims
 from tests.support.log import Log
 from tests.support.login_machine import new_key
+from tests.support.monitoring_lab import up
 
 PERSON = "olga"
 CHANGED = re.compile(r"^ +\S+ (\d+ (?:created|updated|deleted|replaced))$", re.MULTILINE)
@@ -31,10 +32,33 @@ def first_day(lab: Deployment) -> str:
     page = lab.rackwright("audit", lab.stack, "--format", "html", status=0).stdout
     missing = [name for name in lab.fleet.hosts if name not in page]
     need(not missing, f"the page of the audit lacks {', '.join(missing)}")
+    targets = _watched(lab)
     _hire(lab)
     names = {each["name"] for each in report["resources"]}
     hosts = len(lab.fleet.hosts)
-    return f"{len(lab.written)} files written, {hosts} hosts, {len(names)} resources, 1 page of the audit, 1 person"
+    return (
+        f"{len(lab.written)} files written, {hosts} hosts, {len(names)} resources, 1 page of the audit, {targets}"
+        " targets of Prometheus up, 1 person"
+    )
+
+
+def _watched(lab: Deployment) -> int:
+    """Wait until Prometheus has read each target that follows from the fleet, and return how many there are."""
+    lab.log("the targets of monitoring")
+    fleet = lab.fleet
+    assert fleet.monitoring
+    monitor = fleet.monitoring.host
+    wanted = {(each["instance"], each["job"]) for each in fleet.hosts[monitor].roles["prometheus"]["targets"]}
+    need(wanted, "Prometheus has no targets")
+
+    def are_up() -> bool:
+        found = up(lab, monitor)
+        missing = sorted(target for target in wanted if not found.get(target))
+        lab.log.write(f"targets that are not up: {missing}")
+        return not missing
+
+    eventually(are_up, "all targets are up")
+    return len(wanted)
 
 
 def _hire(lab: Deployment) -> None:
@@ -58,16 +82,16 @@ def _hire(lab: Deployment) -> None:
 @line("deploy", "factory", part="day-0")
 def test_a_factory_comes_up_from_an_empty_directory(log: Log) -> str:
     with deployment(log, "factory") as lab:
-        return first_day(lab)
+        return f"{first_day(lab)}; {lab.memory}"
 
 
 @line("deploy", "hospital", part="day-0")
 def test_a_hospital_comes_up_from_an_empty_directory(log: Log) -> str:
     with deployment(log, "hospital") as lab:
-        return first_day(lab)
+        return f"{first_day(lab)}; {lab.memory}"
 
 
 @line("deploy", "bank", part="day-0")
 def test_a_bank_comes_up_from_an_empty_directory(log: Log) -> str:
     with deployment(log, "bank") as lab:
-        return first_day(lab)
+        return f"{first_day(lab)}; {lab.memory}"

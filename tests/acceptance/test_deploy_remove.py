@@ -70,16 +70,16 @@ def _allow(lab: Deployment) -> int:
 @line("deploy", "factory", part="remove")
 def test_a_factory_is_removed_from_its_hosts(log: Log) -> str:
     with deployment(log, "factory") as lab:
-        return removed(lab)
+        return f"{removed(lab)}; {lab.memory}"
 
 
 @line("deploy", "hospital", part="remove")
 def test_a_hospital_is_removed_from_its_hosts(log: Log) -> str:
     with deployment(log, "hospital") as lab:
-        return removed(lab)
+        return f"{removed(lab)}; {lab.memory}"
 
 
 @line("deploy", "bank", part="remove")
 def test_a_bank_is_removed_from_its_hosts(log: Log) -> str:
     with deployment(log, "bank") as lab:
-        return removed(lab)
+        return f"{removed(lab)}; {lab.memory}"

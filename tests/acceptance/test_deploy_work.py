@@ -76,4 +76,4 @@ def work(lab: Deployment) -> str:
 @line("deploy", "factory", part="work")
 def test_a_factory_trains_serves_and_learns(log: Log) -> str:
     with deployment(log, "factory") as lab:
-        return work(lab)
+        return f"{work(lab)}; {lab.memory}"

@@ -161,4 +161,4 @@ def work(lab: Deployment) -> str:
 @line("deploy", "bank", part="work")
 def test_a_bank_trains_serves_and_learns(log: Log) -> str:
     with deployment(log, "bank") as lab:
-        return work(lab)
+        return f"{work(lab)}; {lab.memory}"

@@ -69,4 +69,4 @@ def work(lab: Deployment) -> str:
 @line("deploy", "hospital", part="work")
 def test_a_hospital_trains_serves_and_learns(log: Log) -> str:
     with deployment(log, "hospital") as lab:
-        return work(lab)
+        return f"{work(lab)}; {lab.memory}"

@@ -19,6 +19,7 @@ from tests.support.access_rack import Rack
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
+from tests.support.peak_memory import PeakMemory
 from tests.support.workloads import python
 
 Change = Callable[[Any], None]
@@ -47,6 +48,9 @@ SMALLER: dict[str, Change] = {"hospital": _smaller_hospital, "bank": _smaller_ba
 
 class Deployment(Lab):
     """The project of the example *name*; `models` is its stack of runs and servers."""
+
+    memory: PeakMemory
+    """The memory that the twin and all commands take."""
 
     def __init__(self, log: Log, name: str) -> None:
         directory = log.empty_directory() / "project"
@@ -161,7 +165,8 @@ def deployment(log: Log, name: str) -> Iterator[Deployment]:
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     choose.ensure(log.write)
-    with _more_watches(), Deployment(log, name) as lab:
+    with _more_watches(), PeakMemory() as memory, Deployment(log, name) as lab:
+        lab.memory = memory
         done = lab.rackwright("check", lab.models, status=0)
         need(done.stdout.rstrip().endswith("no errors"), f"check of {lab.models} says {done.stdout[-200:]}")
         if smaller := SMALLER.get(name):

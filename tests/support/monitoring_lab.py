@@ -48,21 +48,21 @@ def fleet(**more: Any) -> str:
     return text.getvalue()
 
 
-def ask(lab: Lab, path: str, port: int = 9090) -> Any:
-    """Return the answer of a server on the monitoring host to its own client."""
+def ask(lab: Lab, path: str, port: int = 9090, host: str = SERVICE) -> Any:
+    """Return the answer of a server on the monitoring host *host* to its own client."""
     url = f"https://127.0.0.1:{port}{path}"
-    return json.loads(lab.ssh(SERVICE, f"python3 - {shlex.quote(url)} <<'END'\n{ASK}\nEND"))
+    return json.loads(lab.ssh(host, f"python3 - {shlex.quote(url)} <<'END'\n{ASK}\nEND"))
 
 
-def up(lab: Lab) -> dict[tuple[str, str], bool]:
+def up(lab: Lab, host: str = SERVICE) -> dict[tuple[str, str], bool]:
     """Return whether each target was read, by its instance and job."""
-    result = ask(lab, "/api/v1/query?query=up")["data"]["result"]
+    result = ask(lab, "/api/v1/query?query=up", host=host)["data"]["result"]
     return {(each["metric"]["instance"], each["metric"]["job"]): each["value"][1] == "1" for each in result}
 
 
-def rules_firing(lab: Lab) -> set[tuple[str, str]]:
+def rules_firing(lab: Lab, host: str = SERVICE) -> set[tuple[str, str]]:
     """Return the names and instances of the alerts that fire in Prometheus, whether Alertmanager runs or not."""
-    alerts = ask(lab, "/api/v1/alerts")["data"]["alerts"]
+    alerts = ask(lab, "/api/v1/alerts", host=host)["data"]["alerts"]
     return {
         (each["labels"]["alertname"], each["labels"].get("instance", ""))
         for each in alerts
