@@ -34,7 +34,10 @@ print(json.load(urllib.request.urlopen(asked, timeout=60))["model_version"])
 
 
 def _lend(lab: Deployment) -> None:
-    """Let hosts use this computer's environment of the workloads in the place of their own, which take 13 GB each."""
+    """Let hosts use this computer's environment of the workloads in the place of their own, which take 13 GB each.
+
+    The twin gives it to its hosts when it starts.
+    """
     settings = lab.fleet_path.parents[1] / f"Pulumi.{lab.stack}.yaml"
     yaml = YAML()
     content = yaml.load(settings)
@@ -109,7 +112,6 @@ def work(lab: Deployment) -> str:
     heads = lab.directory.parent / "vault" / "heads.jsonl"
     heads.parent.mkdir()
     lab.environment["RACKWRIGHT_LOG_HEADS"] = str(heads)
-    _lend(lab)
     lab.up()
     lab.log("a base model, letters, and a classifier")
     models = lab.directory / "models"
@@ -160,5 +162,5 @@ def work(lab: Deployment) -> str:
 
 @line("deploy", "bank", part="work")
 def test_a_bank_trains_serves_and_learns(log: Log) -> str:
-    with deployment(log, "bank") as lab:
+    with deployment(log, "bank", _lend) as lab:
         return f"{work(lab)}; {lab.memory}"

@@ -160,8 +160,12 @@ def _more_watches() -> Iterator[None]:
 
 
 @contextmanager
-def deployment(log: Log, name: str) -> Iterator[Deployment]:
-    """Yield the project of the example *name* with its twin on, before the first `up`."""
+def deployment(log: Log, name: str, prepare: Callable[[Deployment], None] = lambda lab: None) -> Iterator[Deployment]:
+    """Yield the project of the example *name* with its twin on, before the first `up`.
+
+    Args:
+        prepare: Changes of the project before the twin starts.
+    """
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     choose.ensure(log.write)
@@ -171,6 +175,7 @@ def deployment(log: Log, name: str) -> Iterator[Deployment]:
         need(done.stdout.rstrip().endswith("no errors"), f"check of {lab.models} says {done.stdout[-200:]}")
         if smaller := SMALLER.get(name):
             lab.edit(smaller)
+        prepare(lab)
         done = lab.rackwright("check", name, status=2)
         need("lock-missing" in done.stderr, f"check does not name the lock: {done.stderr[-200:]}")
         for tool in TOOLS.get(Example(name), ()):
