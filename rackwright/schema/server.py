@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from rackwright.schema import kv_exchange, placement
+from rackwright.schema import cache_memory, kv_exchange, placement
 from rackwright.schema import pods as on_pods
 from rackwright.schema.base import Count, Many, Schema
 from rackwright.schema.cluster import Cluster
@@ -381,6 +381,7 @@ def problems(
         ):
             yield problem.below(name)
     yield from kv_exchange.problems(servers, hosts)
+    yield from cache_memory.problems(servers, hosts)
     yield from _port_problems(servers, hosts)
 
 

@@ -342,6 +342,17 @@ def test_each_rank_of_an_exchange_has_a_port_of_its_own(project: Project) -> Non
     assert "servers.answers.vllm.kv_transfer.port: got port 5701" in refusals
 
 
+def test_caches_of_a_host_take_less_than_its_memory(project: Project) -> None:
+    again = SERVER.partition("servers:\n")[2].replace("talk:", "again:").replace("HOSTS", "joined-a")
+    cache = "    vllm: {gpus: 4, tensor_parallel: 4, kv_offload_gib: GIB}\n"
+    both = [cache.replace("GIB", str(gib)) for gib in (1200, 900)]
+    refusals = refused(project, B70, "joined-a", f"{both[0]}{again}    port: 8081\n{both[1]}")
+    assert "servers.again.vllm.kv_offload_gib: got 900, with which caches of joined-a take 2100 GiB" in refusals
+    assert "its profile has 2TB, for all programs together" in refusals
+    smaller = both[1].replace("900", "400")
+    assert len(project(B70, "joined-a", f"{both[0]}{again}    port: 8081\n{smaller}")) == 2
+
+
 def test_a_model_that_only_the_hosts_have_is_divided_as_declared(project: Project, tmp_path: Path) -> None:
     version = "    model: {version: 0123456789ab}\n"
     path = tmp_path / "stacks" / "serving.yaml"
