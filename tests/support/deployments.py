@@ -79,7 +79,7 @@ class Deployment(Lab):
     def train(self, run: str, host: str, directory: str, changes: dict[str, Any]) -> int:
         """Train by *run* alone, stopped once in between, and return the step from which it went on.
 
-        The servers are back in the file afterwards; the model of one may come from this training.
+        The servers and other runs are back in the file afterwards; the model of one may come from this training.
 
         Args:
             host: The host with the *directory* of the run.
@@ -87,14 +87,17 @@ class Deployment(Lab):
         """
         self.log(f"training {run}, which is stopped and goes on")
         servers: dict[str, Any] = {}
+        others: dict[str, Any] = {}
 
         def only_the_run(fleet: Any) -> None:
             servers.update(fleet.pop("servers"))
+            others.update({name: each for name, each in fleet["runs"].items() if name != run})
             fleet["runs"] = {run: fleet["runs"][run]}
             fleet["runs"][run].setdefault("set", {}).update(changes)
 
-        def with_servers(fleet: Any) -> None:
+        def whole(fleet: Any) -> None:
             fleet["servers"] = servers
+            fleet["runs"].update(others)
 
         self.edit_models(only_the_run)
         self.rackwright("up", self.models, status=0)
@@ -106,7 +109,7 @@ class Deployment(Lab):
         lines = self.ssh(host, f"cat {directory}/metrics.jsonl").splitlines()
         steps = [json.loads(text)["step"] for text in lines if '"step"' in text]
         need(steps == sorted(steps), f"steps of {run} came twice: {steps}")
-        self.edit_models(with_servers)
+        self.edit_models(whole)
         return stopped
 
     def _step(self, run: str) -> int:
