@@ -37,13 +37,13 @@ def directory() -> Path:
 
 
 def workloads_python(name: str, python: Path) -> Path:
-    """Return *python*; in a project, which has no workloads of its own, a launcher with which it can import them."""
+    """Return a launcher of *python* with which it can import the workloads; in a checkout, which has them, *python*."""
     from rackwright import toolchain
 
     root = locations.find_project(Path.cwd())
-    if root is None or root.resolve() == locations.repository():
+    if root is not None and root.resolve() == locations.repository():
         return python
-    return toolchain.write_python(root, name, python)
+    return toolchain.write_python(root or toolchain.launchers_of_installation(), name, python)
 
 
 def stack(name: str) -> "Stack":

@@ -5,6 +5,7 @@ the first pulumi in PATH passes the lab's passphrase only to stacks of twins (ru
 plugins of other providers, which a program may have; our own provider has a path.
 """
 
+import hashlib
 import os
 import shlex
 import sys
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from rackwright import locations
 from rackwright.files import write_atomic
+from rackwright.toolchain import cache
 from rackwright.toolchain.choose import Toolchain
 from rackwright.toolchain.run_pulumi import LAUNCHERS
 
@@ -59,12 +61,18 @@ def prepare(root: Path) -> None:
 
 
 def write_python(root: Path, name: str, python: Path) -> Path:
-    """Write a launcher of *python*, which can import workloads then, into the project *root*, and return its path."""
+    """Write a launcher of *python*, which can import workloads then, below *root*, and return its path."""
     launcher = root.joinpath(*LAUNCHERS, f"python-{name}")
     search = f'{shlex.quote(str(locations.repository()))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
     text = f'#!/bin/sh\n{NOTE}\nexport PYTHONPATH={search}\nexec {shlex.quote(str(python))} "$@"\n'
     write_atomic(launcher, text, 0o755)
     return launcher
+
+
+def launchers_of_installation() -> Path:
+    """Return the directory in the cache for launchers outside of a project; each installation has one of its own."""
+    digest = hashlib.sha256(str(locations.repository()).encode()).hexdigest()
+    return cache.directory() / "launchers" / digest[:12]
 
 
 def _own_directory(root: Path) -> Path:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright import locations
+from rackwright.cli import project
 from rackwright.toolchain import Toolchain, environment, exports, prepare, write_python
 
 ROOT = Path("/srv/rack one")
@@ -94,6 +95,25 @@ def test_the_workloads_can_be_imported_in_a_project(tmp_path):
 
     assert run() == f"{locations.repository()} -m workloads.training\n"
     assert run(PYTHONPATH="/theirs") == f"{locations.repository()}:/theirs -m workloads.training\n"
+
+
+@pytest.mark.parametrize("has_project", [False, True])
+def test_the_workloads_can_be_imported_in_any_directory(has_project, tmp_path, monkeypatch):
+    """Guides for users of the wheel take what `toolchain` prints, wherever they are."""
+    monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path / "cache"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    if has_project:
+        (here / "Pulumi.yaml").write_text("name: here\n")
+    python = project.workloads_python("workloads", Path(sys.executable))
+
+    assert python.is_relative_to(here if has_project else tmp_path / "cache")
+    code = "import workloads; print(workloads.__path__[0])"
+    printed = subprocess.check_output([python, "-c", code], env={}, text=True)
+    assert printed == f"{locations.repository() / 'workloads'}\n"
+    monkeypatch.chdir(locations.repository())
+    assert project.workloads_python("workloads", Path(sys.executable)) == Path(sys.executable)
 
 
 def test_prepare_makes_what_the_variables_point_to(tmp_path):
