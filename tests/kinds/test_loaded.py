@@ -54,6 +54,7 @@ READ_ELSEWHERE = {
     "/opt/rackwright/mlflow/accounts.py": "a service runs it that ends",
     "/opt/rackwright/mlflow/answers.py": "it runs once at each start of the server",
     "/etc/rackwright/mlflow/accounts.json": "a service reads it that ends",
+    "/etc/rackwright/postgresql/accounts.sql": "a service reads it that ends",
     "/etc/rackwright/health_exporter/services.json": "the service of each connection reads it",
     "/etc/rackwright/scheduled_audit/key": "systemd reads it at each start of a service that ends",
     "/etc/rackwright/mlflow/tls.cnf": "openssl reads it once",

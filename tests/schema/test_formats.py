@@ -88,6 +88,7 @@ ANY_TEXT = {
     "metrics_proxy": {"key"},
     "mlflow": {"admin.password", "users.password"},
     "object_store": {"accounts.key", "internal_key"},
+    "postgresql": {"databases.password"},
     "prometheus": {"key"},
     "registry": {"accounts.password"},
     # OpenSSH's format or PEM: the command reads it
@@ -139,6 +140,10 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
     "object_store": {
         **dict.fromkeys(("data", "accounts.name"), REFUSED),
         **dict.fromkeys(("accounts.key", "key", "internal_key"), SECRET),
+    },
+    "postgresql": {
+        **dict.fromkeys(("data", "backup_directory", "databases.name", "databases.account"), REFUSED),
+        **dict.fromkeys(("databases.password", "key"), SECRET),
     },
     "prometheus": {
         **dict.fromkeys(("data", "targets.job", "targets.instance", "targets.path", "rules"), REFUSED),

@@ -51,6 +51,14 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "metrics_proxy": {"key": {"secret": "tests_password"}, "exporters": {"node": 9100}},
     "prometheus": {"key": {"secret": "tests_password"}},
     "mlflow": {"admin": {"name": "admin", "password": {"secret": "tests_password"}}},
+    "postgresql": {
+        "databases": [
+            {"name": "a", "account": "a", "password": {"secret": "tests_password"}, "clients": ["192.0.2.11"]}
+        ],
+        "certificate": "-----BEGIN CERTIFICATE-----",
+        "key": {"secret": "tests_password"},
+        "backup_directory": "/srv/warm",
+    },
     "rdma": {"acs": "off"},
     "registry": {
         "accounts": [

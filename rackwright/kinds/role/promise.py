@@ -34,7 +34,7 @@ from rackwright.kinds.role.entries import SORTS
 from rackwright.kinds.role.entries.entry import Entry
 from rackwright.kinds.role.entries.files import DirectoryEntry, FileEntry, PresentFile
 from rackwright.kinds.role.krl import krl
-from rackwright.kinds.role.password_hash import bcrypt_hash
+from rackwright.kinds.role.password_hash import bcrypt_hash, scram_verifier
 from rackwright.kinds.role.spec import AboutHost, RoleSpec
 from rackwright.kinds.shared.secrets import Redactor, UnknownSecret
 from rackwright.schema import secret
@@ -273,6 +273,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "sha256": sha256,
         "sha256_base64": sha256_base64,
         "bcrypt": partial(bcrypt_hash, key=repository.salt),
+        "scram": partial(scram_verifier, key=repository.salt),
         "derived_authority": derived_authority,
         "derived_certificate": derived_certificate,
         "derived_key": derived_key,

@@ -16,9 +16,10 @@ Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed 
 ``gpu_metrics_program``, ``drive_metrics_program``, ``service_metrics_program``, ``health_metrics_program``,
 ``audit_metrics_program`` and ``cluster_metrics_program`` (the programs that report metrics),
 ``krl`` (a function that returns a key revocation list), ``sha256`` and ``sha256_base64`` (functions that return a
-text's digest), ``bcrypt`` (a function that returns the hash of a password for an account), ``base64`` (a function that
-returns a text in base64), ``derived_authority``, ``derived_certificate`` and ``derived_key`` (functions that return the
-certificates and keys of an authority that follows from a secret). Names that begin with ``__`` are also variables of
+text's digest), ``bcrypt`` and ``scram`` (functions that return the hash of a password for an account, the second one
+for PostgreSQL), ``base64`` (a function that returns a text in base64), ``derived_authority``, ``derived_certificate``
+and ``derived_key`` (functions that return the certificates and keys of an authority that follows from a secret).
+Names that begin with ``__`` are also variables of
 the role's tasks.
 """
 
