@@ -8,6 +8,7 @@ import subprocess
 import sys
 from types import ModuleType
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -22,6 +23,9 @@ from tests.support.our_roles import REPOSITORY, ROLES, ROOT
 
 SOURCE = ROLES["mlflow"]
 VALUES = {"mlflow_admin": "admins-own-word", "mlflow_tina": "tinas-own-word", "database": "postgresql://a:b%40@db/c"}
+PASSWORD = "50% of w/ö:rds @ 'home' \"#\\+&=?"
+PARTS = {"host": "192.0.2.31", "name": "mlflow", "account": "tracker", "password": {"secret": "tracking"}}
+AUTHORITY = "-----BEGIN CERTIFICATE-----\n…"
 KNOWING = Repository(REPOSITORY.templates, REPOSITORY.roles, REPOSITORY.salt, VALUES)
 ADMIN = {"name": "admin", "password": {"secret": "mlflow_admin"}}
 TINA = {"name": "tina", "function": "trainer", "password": {"secret": "mlflow_tina"}}
@@ -89,6 +93,42 @@ def test_a_database_of_ones_own_is_known_to_server_and_accounts():
     assert role_promises(database={"secret": "database"}).secret_files == {
         f"{CONFIGURED}/{name}" for name in ("accounts.json", "auth.ini", "server.env")
     }
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ({}, ("192.0.2.31", 5432)),
+        ({"host": "2001:db8::31", "port": 5433}, ("2001:db8::31", 5433)),
+        ({"host": "store-01.example"}, ("store-01.example", 5432)),
+    ],
+)
+def test_a_database_by_its_parts_has_its_password_quoted_and_its_certificate_verified(more, place):
+    repository = Repository(REPOSITORY.templates, REPOSITORY.roles, REPOSITORY.salt, {**VALUES, "tracking": PASSWORD})
+    promised = role_promises(repository, postgresql={**PARTS, **more}, database_authority=AUTHORITY)
+    written = {file.file: str(file.content) for file in promised.files}
+    accounts = configparser.ConfigParser()
+    accounts.read_string(written[f"{CONFIGURED}/auth.ini"])
+    environment = dict(line.split("=", 1) for line in written[f"{CONFIGURED}/server.env"].splitlines() if "=" in line)
+    url = urlsplit(environment["MLFLOW_BACKEND_STORE_URI"])
+
+    assert accounts["mlflow"]["database_uri"] == environment["MLFLOW_BACKEND_STORE_URI"]
+    assert (url.scheme, url.username, url.path) == ("postgresql+psycopg", "tracker", "/mlflow")
+    assert (unquote(url.password), (url.hostname, url.port)) == (PASSWORD, place)
+    assert (environment["PGSSLMODE"], environment["PGSSLROOTCERT"]) == ("verify-full", f"{CONFIGURED}/database.crt")
+    assert written[f"{CONFIGURED}/database.crt"] == AUTHORITY
+    assert promised.secret_files == {f"{CONFIGURED}/{name}" for name in ("accounts.json", "auth.ini", "server.env")}
+    for unit in ("mlflow", "mlflow-accounts"):
+        assert "\nAfter=rackwright-postgresql.service\n" in written[f"/etc/systemd/system/{unit}.service"]
+    assert not [entry for entry in promised.entries if entry.sort == "accounts"], "the probe does not read them"
+
+
+def test_the_certificate_of_a_database_by_its_url_is_verified_as_well():
+    written = files(database={"secret": "database"}, database_authority=AUTHORITY)
+
+    assert "\nPGSSLMODE=verify-full\n" in written[f"{CONFIGURED}/server.env"]
+    assert f"{CONFIGURED}/database.crt" in written
+    assert "PGSSL" not in files()[f"{CONFIGURED}/server.env"]
 
 
 def test_it_listens_at_its_address_and_is_called_by_its_names():
@@ -257,6 +297,20 @@ def test_a_function_may_do_what_it_is_for(functions, method, path):
             "key: got the key in plain text; a private key is one of",
         ),
         ({"workers": 0}, "workers: got 0; at least one process answers."),
+        (
+            {"postgresql": PARTS, "database": {"secret": "database"}, "database_authority": AUTHORITY},
+            "postgresql: got `database` as well; a server has one database.",
+        ),
+        (
+            {"postgresql": {**PARTS, "password": "hunter2hunter2hunter2"}, "database_authority": AUTHORITY},
+            "postgresql: got the password in plain text; a password is one of the stack's secrets.",
+        ),
+        (
+            {"postgresql": {**PARTS, "account": "a@b"}, "database_authority": AUTHORITY},
+            'postgresql: got the name "a@b"; a database or account has small letters, digits and underscores',
+        ),
+        ({"postgresql": PARTS}, "database_authority: got none; the server sends the password only to a database"),
+        ({"database_authority": AUTHORITY}, "database_authority: got an authority without a database; a database of"),
     ],
 )
 def test_what_cannot_be_is_refused_and_no_password_repeated(variables, expected):

@@ -86,7 +86,7 @@ ANY_TEXT = {
     "container_runtime": {"registries.account.password"},
     "kubernetes_control_plane": {"encryption_key", "snapshot_key"},
     "metrics_proxy": {"key"},
-    "mlflow": {"admin.password", "users.password"},
+    "mlflow": {"admin.password", "users.password", "postgresql.password"},
     "object_store": {"accounts.key", "internal_key"},
     "postgresql": {"databases.password"},
     "prometheus": {"key"},
@@ -133,8 +133,8 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
     "load_balancer": {"services": REFUSED, "key": SECRET},
     "metrics_proxy": {"exporters": REFUSED, "key": SECRET},
     "mlflow": {
-        **dict.fromkeys(("admin.name", "users.name", "artifacts"), REFUSED),
-        **dict.fromkeys(("admin.password", "users.password", "database", "key"), SECRET),
+        **dict.fromkeys(("admin.name", "users.name", "artifacts", "postgresql.name", "postgresql.account"), REFUSED),
+        **dict.fromkeys(("admin.password", "users.password", "database", "postgresql.password", "key"), SECRET),
     },
     "node_exporter": dict.fromkeys(("collectors", "socket", "textfiles"), REFUSED),
     "object_store": {
