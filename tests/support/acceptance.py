@@ -17,7 +17,7 @@ from tests.support.log import ROOT
 Test = TypeVar("Test", bound=Callable[..., object])
 NAMES = (
     *("CUDA", "GPU", "HTTP", "LUKS", "MLflow", "NVIDIA", "OpenAI", "OpenAPI", "PyTorch", "SSH", "TensorRT", "TPM"),
-    *("Ansible", "CIS", "Debian", "SmolLM2", "MiniLM", "Python", "TypeScript", "VLAN"),
+    *("Ansible", "CIS", "Debian", "PostgreSQL", "SmolLM2", "MiniLM", "Python", "TypeScript", "VLAN"),
 )
 """Names that a sentence writes as their owners do."""
 PAGE = """\
