@@ -118,7 +118,10 @@ def _write(
     rounded = rounding.round_weights(model, dtype, may_lose) if dtype in rounding.QUANTIZED else {}
     write = gguf.write_model if to == "gguf" else hugging_face.write_model
     form = {"adapters": "merged" if merge_adapters else None, "dtype": dtype}
-    return {**form, **rounded, **write(model, directory, dtype)}
+    written = write(model, directory, dtype)
+    if to == "huggingface":
+        hugging_face.check_tokenizer(directory)
+    return {**form, **rounded, **written}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from workloads.export import hugging_face
 from workloads.export.rounding import Q8_0, QUANTIZED, ROUTERS, is_quantized
 from workloads.export.trained import ExportDiffers, TrainedModel, fixed_tokens, logits
 from workloads.foreign import parse_json, read_file
+from workloads.training.tokenizer import TEXTS, load_tokenizer
 
 TOKENIZER_BYTES, TOKENIZER_VALUES = 256 << 20, 8_000_000
 """Maximum size and number of values of a tokenizer; those of large models have 40 MiB and 2 million."""
@@ -57,10 +58,12 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     hugging_face.write_model(trained, source, "fp32" if dtype in QUANTIZED else dtype)
     model: Any = trained.model.model
     write_gguf(model, source, trained.config.name, dtype, path)
+    tokenizer = load_tokenizer(str(source), "--to gguf")
     shutil.rmtree(source)
     vocabulary = model.config.vocab_size
     expected_logits = logits(model.float(), vocabulary)[0, -1]
-    difference = largest_difference(path, expected_logits, fixed_tokens(vocabulary)[0].tolist())
+    server = open_server(path)
+    difference = largest_difference(server, expected_logits, fixed_tokens(vocabulary)[0].tolist())
     share = difference / float(expected_logits.std())
     tolerance = ROUNDED_TOLERANCE if dtype in QUANTIZED else TOLERANCE
     if not share <= tolerance:
@@ -68,7 +71,12 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
         expected = f"at most {tolerance:.0%}"
         help = "Export it with --to huggingface, and report the architecture"
         raise ExportDiffers(Diagnostic(str(path), problem, expected, help))
-    return {"proof": f"llama.cpp loads it, and its log-probabilities differ by at most {difference:.2g}"}
+    if text := first_text_with_other_tokens(server, tokenizer):
+        problem = f"llama.cpp divides {text!r} into another number of tokens than the tokenizer of the training"
+        help = "Export it with --to huggingface, and report the tokenizer"
+        raise ExportDiffers(Diagnostic(str(path), problem, "equal tokens", help))
+    proof = f"llama.cpp loads it, and its log-probabilities differ by at most {difference:.2g}"
+    return {"proof": f"{proof}; {len(TEXTS)} texts have as many tokens"}
 
 
 def write_gguf(model: Any, source: Path, name: str, dtype: str, path: Path) -> None:
@@ -196,11 +204,9 @@ def _position_factors(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 def _tokenizer(source: Path, config: Any) -> dict[str, Value]:
     """Return the tokenizer in the directory *source*, by the names of the writer's methods without ``add_``."""
-    from transformers import AutoTokenizer
-
     vocabulary = read_vocabulary(source, config.vocab_size)
     begin, end = config.bos_token_id, config.eos_token_id
-    first = AutoTokenizer.from_pretrained(source, local_files_only=True)("a")["input_ids"][0]
+    first = load_tokenizer(str(source), "--to gguf")("a")["input_ids"][0]
     found: dict[str, Value] = {
         "tokenizer_model": "gpt2", "tokenizer_pre": vocabulary.pre, "token_list": vocabulary.tokens,
         "token_types": vocabulary.types, "token_merges": vocabulary.merges or [NO_MERGE],
@@ -275,19 +281,35 @@ def _pre_tokenizer(values: Mapping[str, Any]) -> str | None:
     return PRE_TOKENIZERS.get(splits[0] if splits else None)
 
 
-def largest_difference(path: Path, logits: Tensor, tokens: list[int]) -> float:
-    """Return how far log-probabilities of llama.cpp with the file *path* are from those of *logits*, at most.
-
-    Args:
-        logits: Logits for the token after *tokens*.
+def open_server(path: Path) -> Any:
+    """Return llama.cpp's server of the file *path*.
 
     Raises:
         UserError: llama.cpp cannot load the file.
     """
-    from workloads.serving.runtimes.llama import NEXT_TOKEN, start_server
+    from workloads.serving.runtimes.llama import start_server
     from workloads.serving.settings import ServingSettings
 
-    server = start_server(path, ServingSettings(parallel=1, context_tokens=256))
+    return start_server(path, ServingSettings(parallel=1, context_tokens=256))
+
+
+def first_text_with_other_tokens(server: Any, tokenizer: Any) -> str | None:
+    """Return the first of the texts that llama.cpp and *tokenizer* divide into another number of tokens."""
+    for text in TEXTS:
+        answer = server.handle_completions({"prompt": text, "max_tokens": 1})
+        if (answer.get("usage") or {}).get("prompt_tokens") != len(tokenizer(text)["input_ids"]):
+            return text
+    return None
+
+
+def largest_difference(server: Any, logits: Tensor, tokens: list[int]) -> float:
+    """Return how far log-probabilities of llama.cpp's *server* are from those of *logits*, at most.
+
+    Args:
+        logits: Logits for the token after *tokens*.
+    """
+    from workloads.serving.runtimes.llama import NEXT_TOKEN
+
     answer = server.handle_completions({"prompt": tokens, "logprobs": 10, **NEXT_TOKEN})
     expected = torch.log_softmax(logits, -1)
     found = _log_probabilities(answer)

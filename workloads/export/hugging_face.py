@@ -11,6 +11,7 @@ from workloads.export.trained import ExportDiffers, TrainedModel, draft_logits, 
 from workloads.training import lora, multi_token
 from workloads.training.config import HuggingFace
 from workloads.training.models import SAFE, vocabulary_size
+from workloads.training.tokenizer import TEXTS, load_tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ROUTING = {"deepseek_v3": {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}}
@@ -73,6 +74,26 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     if not torch.equal(_loaded_draft_logits(loaded), drafted):
         raise _differs(directory)
     return {"proof": f"{proof}, and with equal drafts of multi-token prediction"}
+
+
+def check_tokenizer(directory: Path) -> None:
+    """Return if the model in *directory* gets the tokens of its training from transformers, and so from vLLM.
+
+    Raises:
+        ExportDiffers: transformers chooses a class of tokenizer that divides texts differently.
+    """
+    from transformers import AutoTokenizer
+
+    own = load_tokenizer(str(directory), "--to huggingface")
+    chosen = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    for text in TEXTS:
+        if own(text)["input_ids"] != chosen(text)["input_ids"]:
+            kind = type(chosen).__name__
+            problem = f"transformers chooses {kind} for this type of model, which divides {text!r} differently"
+            note = "programs such as vLLM choose it too, and the model was trained on the tokens of its tokenizer.json"
+            raise ExportDiffers(
+                Diagnostic("--to huggingface", problem, "equal tokens", "Export it with --to gguf", note)
+            )
 
 
 def _loaded_draft_logits(loaded: Any) -> torch.Tensor:
