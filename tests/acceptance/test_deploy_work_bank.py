@@ -20,6 +20,8 @@ from tests.support.small_chat import NEW, OLD, SERVING, answers, learn, tuning
 LETTERS, CREDIT, DESK, SCREENING = "letters", "credit", "desk", "screening"
 PLANE, TRAINER, CLIENT, TRACKING = "cp-01", "gpu-04", "gpu-03", "store-01"
 POD_HOSTS = ("gpu-01", "gpu-02")
+POD_STEPS = 200
+"""Steps of the run in pods, which is not stopped: two processes of a twin take a third of a second for each."""
 OUT = f"/srv/hot/runs/{LETTERS}"
 BALANCER, MLFLOW = "http://10.62.0.32:8088/v1", "https://10.62.0.31:5000"
 LENT = {"path": "/opt/workloads"}
@@ -46,6 +48,7 @@ def _lend(lab: Deployment) -> None:
 
     def without_environments(fleet: Any) -> None:
         del fleet["groups"]["gpu-nodes"]["roles"]["workloads"]
+        fleet["groups"]["all"]["roles"]["base"]["packages"].append("libgomp1")  # which that role installs
 
     lab.edit(without_environments)
 
@@ -55,6 +58,7 @@ def _on_processors(fleet: Any, base: Path, conversations: Path) -> None:
     for run in fleet["runs"].values():
         run |= {"processes": 1, "environment": {**LENT}, "set": tuning(base, conversations)}
     in_pods = tuning(PurePosixPath("/srv/warm/models/base"), PurePosixPath("/srv/warm/data/credit"))
+    in_pods |= {"steps": POD_STEPS, "saving": {"every_steps": POD_STEPS}}
     fleet["runs"][CREDIT] |= {"hosts": [*POD_HOSTS], "set": in_pods}
     fleet["runs"][CREDIT]["pods"] |= {"cpus": 1, "memory": "2GiB", "gpus": 1}
     desk, screening = fleet["servers"][DESK], fleet["servers"][SCREENING]

@@ -9,7 +9,9 @@ from rackwright.core import contract
 from rackwright.core.contract import Scope, Want
 from rackwright.facts.facts import Facts
 from rackwright.facts.log_chain import SeenHead
+from rackwright.kinds.pods.spec import MOUNTS
 from rackwright.schema.host import Host
+from rackwright.schema.tier import unit_of
 from rackwright.stack import DeclaredResource, Stack
 from rackwright.stack.owners import port_claims
 
@@ -151,7 +153,13 @@ def workload_of(path: str) -> str:
 
 def is_of_workload(name: str, workloads: frozenset[str]) -> bool:
     """Return whether an account or a unit belongs to one of *workloads*."""
-    return name.rpartition(".")[0] in workload_units(workloads) or name in workloads
+    stem = name.rpartition(".")[0]
+    return stem in workload_units(workloads) or name in workloads or stem.startswith(_pod_units(workloads))
+
+
+def _pod_units(workloads: Iterable[str]) -> tuple[str, ...]:
+    """Return the beginnings of the names of the units that mount what pods of runs and servers only read."""
+    return tuple(f"{unit_of(f'{MOUNTS}/{workload}', 'service').removesuffix('.service')}-" for workload in workloads)
 
 
 def workload_units(workloads: Iterable[str]) -> frozenset[str]:

@@ -31,10 +31,19 @@ set -e
 rm -f {DRIVER} {FOLDER}/{CUDA}
 tar -x -C / --no-same-owner
 if [ "$(head -n 1 {state.PATH} 2>&1)" = "$(head -n 1 {_FRESH})" ]; then rm {_FRESH}; else mv {_FRESH} {state.PATH}; fi
+if [ -e {NODES} ]; then
+    systemd-tmpfiles --create {NODES}
+    place=/usr/lib/$(uname -m)-linux-gnu
+    rm -f "$place/{CUDA}" "$place/{SONAME}"
+    for name in {CUDA} {SONAME}; do [ ! -e {FOLDER}/$name ] || ln -s {FOLDER}/$name "$place/$name"; done
+fi
 ldconfig
-[ ! -e {NODES} ] || systemd-tmpfiles --create {NODES}
 """
-"""Shell script that installs the files. The state file stays unless its first line, the list of GPUs, has changed."""
+"""Shell script that installs the files. The state file stays unless its first line, the list of GPUs, has changed.
+
+Hosts that give GPUs to containers have links where a driver has its libraries: pods with the host's own /usr, which
+they may not write to, get the libraries mounted over these.
+"""
 
 
 def plug_in(machine: Machine, libraries: Path, ssh: Callable[..., list[str]]) -> None:

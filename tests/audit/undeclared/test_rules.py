@@ -325,6 +325,18 @@ def test_runs_and_servers_of_a_fleet_that_uses_the_host_are_declared_there():
     ]
 
 
+def test_mounts_of_pods_of_another_fleet_are_declared_there():
+    raw = converged()
+    raw["owners"]["run-credit"] = {"id": "cp-01/credit", "fleet": "models", "phase": "ready"}
+    mount = r"run-rackwright-pods-run\x2dcredit-files.service"
+    unpackaged(f"/etc/systemd/system/{mount}")(raw)
+    assert found_by_all(raw) == []
+
+    other = mount.replace("credit", "letters")
+    unpackaged(f"/etc/systemd/system/{other}")(raw)
+    assert found_by_all(raw) == [f"RW-031 unit:{other}"]
+
+
 def test_a_drop_in_of_a_declared_unit_has_one_row_and_no_advice_puts_it_into_effect():
     """
     The claim on the unit reports the file. A restart would give the service what the file says.
