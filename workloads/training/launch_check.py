@@ -83,6 +83,8 @@ def check_launch(config: TrainingConfig, environment: Mapping[str, str]) -> None
             f" that accumulate {config.accumulate} parts" if config.accumulate > 1 else ""
         )
         near = " or ".join(str(batch) for batch in (below, above) if batch)
-        help = f"Write {near}, or start another number of processes"
+        smaller = (each for each in range(config.accumulate - 1, 0, -1) if config.global_batch % (size * each) == 0)
+        other = next((f"accumulate={each}, or " for each in smaller), "")
+        help = f"Write {near}, or {other}start another number of processes"
         problem = f"a batch of {config.global_batch} cannot be divided by {parts}"
         raise UserError(Diagnostic("global_batch", problem, f"equal parts for {group}", help))

@@ -44,7 +44,10 @@ def test_a_launcher_is_known_by_its_environment(environment: dict[str, str], exp
          "Write 24 or 26, or start another number of processes."),
         (["global_batch=30", "accumulate=4"], HOROVOD,
          "global_batch: a batch of 30 cannot be divided by 8; equal parts for 2 processes that accumulate 4 parts. "
-         "Write 24 or 32, or start another number of processes."),
+         "Write 24 or 32, or accumulate=3, or start another number of processes."),
+        (["global_batch=4", "accumulate=8"], {},
+         "global_batch: a batch of 4 cannot be divided by 8; equal parts for 1 processes that accumulate 8 parts. "
+         "Write 8, or accumulate=4, or start another number of processes."),
         (["global_batch=1"], HOROVOD,
          "global_batch: a batch of 1 cannot be divided by 2; equal parts for 2 processes. "
          "Write 2, or start another number of processes."),
