@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ def apply_changes(kind: type[M], source: str, values: Any, changes: Sequence[str
     try:
         return kind.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise UserError(*(_diagnose(source, problem) for problem in error.errors())) from None
+        raise UserError(*(_diagnose(source, values, problem) for problem in error.errors())) from None
 
 
 def _apply_change(values: Any, change: str) -> None:
@@ -95,10 +95,28 @@ def _apply_change(values: Any, change: str) -> None:
         place[last] = text
 
 
-def _diagnose(source: str, problem: Any) -> Diagnostic:
-    where = ".".join(map(str, problem["loc"]))
+def _keys(values: Any, location: Sequence[str | int]) -> Iterator[str]:
+    """Yield the keys of *location* in *values*, without the kinds by which pydantic selects a part of a union."""
+    for key in location:
+        if isinstance(values, dict) and key not in values and values.get("kind") == key:
+            continue
+        yield str(key)
+        if isinstance(values, dict):
+            values = values.get(key)
+        elif isinstance(values, list) and isinstance(key, int) and key < len(values):
+            values = values[key]
+
+
+def _diagnose(source: str, values: Any, problem: Any) -> Diagnostic:
+    where = ": ".join(filter(None, (source, ".".join(_keys(values, problem["loc"])))))
+    if problem["type"] == "missing":
+        return Diagnostic(where, "the key is missing", help="Write it there, or with --set")
     value = problem["input"]
-    shown = value if isinstance(value, str | int | float | bool | None) else "another type of value"
+    is_plain = isinstance(value, str | int | float | bool | None)
+    if problem["type"] == "value_error":  # of a validator of ours, whose text says all of it
+        text, help = str(problem["ctx"]["error"]), "Correct it there, or with --set"
+        return Diagnostic(where, f"got {value}", text, help) if is_plain else Diagnostic(where, text, help=help)
+    shown = value if is_plain else "another type of value"
     expected = problem["msg"][:1].lower() + problem["msg"][1:]
     help = "Remove it" if problem["type"] == "extra_forbidden" else "Correct it there, or with --set"
-    return Diagnostic(f"{source}: {where or 'as a whole'}", f"got {shown}", expected, help)
+    return Diagnostic(where, f"got {shown}", expected, help)

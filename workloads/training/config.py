@@ -417,7 +417,10 @@ class TrainingConfig(ConfigSchema):
         if not isinstance(self.model, HuggingFace):
             yield f"tasks need a chat template, and model.kind is {self.model.kind}"
         if data.answer_tokens >= data.sequence_length:
-            yield f"answer_tokens is {data.answer_tokens}, which leaves no room in sequence_length for a prompt"
+            yield (
+                f"data.answer_tokens is {data.answer_tokens}, and data.sequence_length {data.sequence_length} leaves "
+                f"no room for a prompt; write at most {data.sequence_length - 1}, or a longer data.sequence_length"
+            )
         if self.sharding != "none":
             yield f"a model that writes answers is whole in each process, and sharding is {self.sharding}"
         if self.elastic:

@@ -259,7 +259,7 @@ def test_a_task_needs_the_memory_of_its_group(model: Path, rows: str) -> None:
         (["chunked_loss=true"], "which chunked_loss does not do"),
         (["compile=true"], "which compile does not do"),
         (["grpo.group=1"], "greater than or equal to 2"),
-        (["data.answer_tokens=24"], "leaves no room in sequence_length"),
+        (["data.answer_tokens=24"], "leaves no room for a prompt"),
         (["data.rewards=[]"], "at least 1"),
         (['fine_tuning={"parent": "/p", "replay": 0.5}'], "tasks share no batches with others"),
     ],

@@ -77,14 +77,30 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
         (
             "digits",
             ['data={"kind": "text", "path": "/", "sequence_length": 8}'],
-            "digits: as a whole: got another type of value; value error, a model of kind image-classifier cannot learn "
-            "from data of kind text. Correct it there, or with --set.",
+            "digits: a model of kind image-classifier cannot learn from data of kind text. "
+            "Correct it there, or with --set.",
         ),
         (
             "deepseek-v3-tiny",
             ["data.sequence_length=1024"],
-            "deepseek-v3-tiny: as a whole: got another type of value; value error, data.sequence_length is 1024, "
-            "model.max_position_embeddings 512. Correct it there, or with --set.",
+            "deepseek-v3-tiny: data.sequence_length is 1024, model.max_position_embeddings 512. "
+            "Correct it there, or with --set.",
+        ),
+        (
+            "lora",
+            ["model.lora.rank=0"],
+            "lora: model.lora.rank: got 0; input should be greater than 0. Correct it there, or with --set.",
+        ),
+        (
+            "grpo",
+            ["data.answer_tokens=1536", "data.sequence_length=1024"],
+            "grpo: data.answer_tokens is 1536, and data.sequence_length 1024 leaves no room for a prompt; "
+            "write at most 1023, or a longer data.sequence_length. Correct it there, or with --set.",
+        ),
+        (
+            "lora",
+            ['model={"kind": "hugging-face"}'],
+            "lora: model.path: the key is missing. Write it there, or with --set.",
         ),
         ("nowhere.json", [], "nowhere.json: the file cannot be read: No such file or directory. Correct its path."),
     ],
