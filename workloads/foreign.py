@@ -49,6 +49,14 @@ class InvalidData(ValueError):
     """Foreign data that is refused. The text has at most about 200 printable characters, and names no secret."""
 
 
+class InvalidJson(InvalidData):
+    """A text that is no JSON."""
+
+    def __init__(self, problem: str, line: int, column: int) -> None:
+        self.problem, self.column = problem, column
+        super().__init__(f"the data is no JSON: {problem} in line {line}, column {column}")
+
+
 class TooLarge(InvalidData):
     """Foreign data with more bytes or values than its bound."""
 
@@ -234,7 +242,8 @@ def parse_json(
     try:
         return json.loads(text, **hooks)
     except json.JSONDecodeError as error:
-        raise InvalidData(f"the data is no JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+        problem = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+        raise InvalidJson(problem, error.lineno, error.colno) from None
     except RecursionError:  # the caller is deep in its own calls
         raise InvalidData("the data has too many levels") from None
 

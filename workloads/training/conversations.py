@@ -4,43 +4,50 @@ Several conversations share a row of tokens if the model keeps them apart, which
 models of transformers divide a row where positions begin again.
 """
 
-import hashlib
-import io
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeGuard, TypeVar
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import open_regular, parse_json, parse_object, read_file, read_whole
-from workloads.masking_report import report_problem, sha256_of
+from workloads.foreign import excerpt, parse_object, read_file
 from workloads.training import records, rows
-from workloads.training.chat_template import Message, answer_of
-from workloads.training.config import Conversations, MaskedBy, Preferences, Tasks
+from workloads.training.chat_template import THOUGHTS, Message, answer_of
+from workloads.training.config import Conversations, Preferences, Tasks
 from workloads.training.records import RecordDigests
+from workloads.training.row_files import MalformedRow, name_place, read_rows
 from workloads.training.tokenizer import load_tokenizer
 
-LINE_BYTES = 64 << 20
-"""Maximum length of a line; a longer one is read in parts, which are no JSON."""
 NOT_LEARNED = -100
 """The answer at a position that is not learned. Source: ``ignore_index`` of torch.nn.functional.cross_entropy."""
-SHOWN_PROBLEMS = 5
-PARQUET = ".parquet"
 EXPECTED = 'objects such as {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", …}]}'
+FORM = "Write messages, each with role user or assistant and its content"
+WRITTEN = ("system", "user", "assistant")
+"""Roles whose messages have a content."""
+ROLES = {*WRITTEN, "developer", "tool", "function"}
+CONTENTS = ("content", "tool_calls", "function_call", *THOUGHTS)
 THOUGHT = "thoughts that the chat template does not write"
 CALLS = "answers whose calls the chat template does not write"
 TOO_LONG = "conversations longer than sequence_length"
 NO_ANSWER = "conversations without an answer that the chat template writes"
 
-T = TypeVar("T")
 # Shape letters: N rows of tokens, S positions of a row.
+
+
+class TokenRange(NamedTuple):
+    shortest: int
+    longest: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.shortest} tokens" if self.shortest == self.longest else f"{self.shortest} to {self.longest} tokens"
+        )
 
 
 class Conversation(NamedTuple):
@@ -71,6 +78,8 @@ class ConversationData(NamedTuple):
     held_out: PackedConversations
     left_out: Mapping[str, int]
     """Number of rows and parts of rows that nothing learns from, by the reason."""
+    lengths: Mapping[str, TokenRange]
+    """Lengths of what is left out for its length, by the reason."""
     records_N: Tensor | None
     """Number of the conversation of each row to train on; None if rows share conversations."""
     persons_N: Tensor | None
@@ -98,12 +107,17 @@ def load(config: Conversations) -> ConversationData:
     sources: list[RecordDigests] = []
     unread: set[str] = set()
     left_out: Counter[str] = Counter()
-    for number, (conversation, person) in enumerate(read_rows(config, _parse_with_person, EXPECTED)):
+    lengths: dict[str, TokenRange] = {}
+    for number, (place, (conversation, person)) in enumerate(read_rows(config, _parse_with_person, EXPECTED)):
         is_held_out = rows.is_held_out(conversation, config.held_out)
-        examples = tokenize(tokenizer, conversation, left_out=left_out)
+        with name_place(place):
+            examples = tokenize(tokenizer, conversation, left_out=left_out)
         left_out[NO_ANSWER] += not examples
         fitting = [each for each in examples if len(each.tokens) - 1 <= config.sequence_length]
-        left_out[TOO_LONG] += len(fitting) < len(examples)  # its end would be cut, and models learn endings
+        is_too_long = len(fitting) < len(examples)
+        left_out[TOO_LONG] += is_too_long  # its end would be cut, and models learn endings
+        if is_too_long:
+            widen(lengths, TOO_LONG, max(len(each.tokens) for each in examples) - 1)
         parts[is_held_out].extend(fitting)
         if not is_held_out:
             numbers += [number] * len(fitting)
@@ -113,26 +127,59 @@ def load(config: Conversations) -> ConversationData:
             unread |= {*records.unread_keys(conversation.messages)}
     left_out = +left_out
     if not parts[False]:
-        problem = (
-            f"no conversation in {config.path} fits {config.sequence_length} tokens; {describe(left_out) or 'none'}"
-        )
-        raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other conversations"))
-    place = pack if config.packed is True else pad
+        raise nothing_to_learn(config, "conversation", len(parts[True]), left_out, lengths)
+    arrange = pack if config.packed is True else pad
     length = config.sequence_length
-    training, held_out = (place(each, length) for each in parts)
+    training, held_out = (arrange(each, length) for each in parts)
     if config.packed is True:
-        return ConversationData(training, held_out, left_out, None, None, (), (), frozenset())
+        return ConversationData(training, held_out, left_out, lengths, None, None, (), (), frozenset())
     known = {person: number for number, person in enumerate(dict.fromkeys(persons))}
     named = None if None in known else torch.tensor([known[person] for person in persons])
     names = () if named is None else tuple(str(each) for each in known)
     return ConversationData(
-        training, held_out, left_out, torch.tensor(numbers), named, names, (*sources,), frozenset(unread)
+        training, held_out, left_out, lengths, torch.tensor(numbers), named, names, (*sources,), frozenset(unread)
     )
 
 
-def describe(left_out: Mapping[str, int]) -> str:
-    """Return *left_out* as text."""
-    return ", ".join(f"{number} {reason}" for reason, number in left_out.items())
+def describe(left_out: Mapping[str, int], lengths: Mapping[str, TokenRange]) -> str:
+    """Return *left_out* as text, with the lengths of what is too long."""
+    return ", ".join(
+        f"{number} {reason} ({lengths[reason]})" if reason in lengths else f"{number} {reason}"
+        for reason, number in left_out.items()
+    )
+
+
+def widen(lengths: dict[str, TokenRange], reason: str, length: int) -> None:
+    """Add the *length* of a thing that is left out for *reason* to *lengths*."""
+    shortest, longest = lengths.get(reason, (length, length))
+    lengths[reason] = TokenRange(min(shortest, length), max(longest, length))
+
+
+def nothing_to_learn(
+    config: Conversations | Preferences | Tasks,
+    name: str,
+    held_out: int,
+    left_out: Mapping[str, int],
+    lengths: Mapping[str, TokenRange],
+) -> UserError:
+    """Return the error of data of which no row is left to train on.
+
+    Args:
+        name: Singular of the data.
+        held_out: Number of examples that are held out.
+        lengths: Lengths of what is too long, by its only reason.
+    """
+    reserved = config.answer_tokens if isinstance(config, Tasks) else 0
+    fits = f"fits {config.sequence_length - reserved} tokens"
+    if held_out:
+        problem = f"no {name} in {config.path} that {fits} is trained on, since {held_out} are held out"
+        help = f"Set a smaller share, or add {name}s"
+        return UserError(Diagnostic("data.held_out", problem, help=help, note=describe(left_out, lengths)))
+    help = f"Name other {name}s"
+    for shortest, longest in lengths.values():
+        help = f"Set {shortest + reserved} for the shortest or {longest + reserved} for all, or name other {name}s"
+    problem = f"no {name} in {config.path} {fits}; {describe(left_out, lengths)}"
+    return UserError(Diagnostic("data.sequence_length", problem, help=help))
 
 
 def load_chat_tokenizer(directory: str) -> Any:
@@ -155,100 +202,7 @@ def read(config: Conversations) -> Iterator[Conversation]:
     Raises:
         UserError: A file is missing or malformed; the error lists the first problems of all files.
     """
-    return read_rows(config, _parse, EXPECTED)
-
-
-def read_rows(config: Conversations | Preferences | Tasks, parse: Callable[[Any], T], expected: str) -> Iterator[T]:
-    """Yield the rows of all files, in the order of their names, as *parse* returns them.
-
-    Args:
-        parse: Function of the JSON value of a row; it raises ValueError for a malformed one.
-        expected: Description of a row, for the error.
-
-    Raises:
-        UserError: A file is missing or malformed; the error lists the first problems of all files.
-    """
-    path = Path(config.path)
-    files = sorted(path.glob(config.pattern)) if path.is_dir() else [path]
-    if not files:
-        problem = f"{path} has no file {config.pattern}"
-        raise UserError(Diagnostic("data.pattern", problem, help="Correct the path or the pattern"))
-    digests = _require_masked(path, files, config.masked_by) if config.masked_by else {}
-    problems: list[str] = []
-    for place, row in chain.from_iterable(_rows(file, digests.get(file)) for file in files):
-        try:
-            if isinstance(row, ValueError):
-                raise ValueError(f"the line is no JSON: {row}")
-            parsed = parse(row)
-        except ValueError as error:
-            problems.append(f"{place}: {error}")
-            if len(problems) == SHOWN_PROBLEMS:
-                break
-        else:
-            yield parsed
-    if problems:
-        raise UserError(*(Diagnostic("data.path", each, expected, "Correct the row") for each in problems))
-
-
-def _require_masked(path: Path, files: Sequence[Path], masked_by: MaskedBy) -> dict[Path, str]:
-    """Return the digests of *files* if they are those that the masking policy made, as the report beside them says.
-
-    Raises:
-        UserError: They are not, or there is no such report.
-    """
-    try:
-        digests = {file: sha256_of(file) for file in files}
-        problem = report_problem(path, digests, masked_by.sha256)
-    except OSError as error:
-        problem = f"a file cannot be read: {error.strerror}"
-    if problem:
-        expected = f"data with their report of the policy {masked_by.policy}, {masked_by.sha256[:12]}…"
-        help = "Copy the output of `rackwright mask` and its report here"
-        raise UserError(Diagnostic("data.masked_by", f"{path}: {problem}", expected, help))
-    return digests
-
-
-def _open(file: Path, sha256: str | None) -> BinaryIO:
-    """Return *file*, opened for reading; with *sha256* its content in memory, which has that digest.
-
-    Raises:
-        OSError: The file cannot be read.
-        UserError: It has another content: it changed after its digest was compared with the report.
-    """
-    if sha256 is None:
-        return open_regular(file, follow=True)
-    content = read_whole(file)
-    if hashlib.sha256(content).hexdigest() != sha256:
-        problem = f"{file} changed after its digest was compared with the report"
-        raise UserError(Diagnostic("data.masked_by", problem, "files that stay as they are", "Copy the data again"))
-    return io.BytesIO(content)
-
-
-def _rows(file: Path, sha256: str | None = None) -> Iterator[tuple[str, Any]]:
-    """Yield each row of *file* with its place; a row that is no JSON is its error.
-
-    Args:
-        sha256: Digest of the content; None for any content.
-    """
-    try:
-        if file.suffix == PARQUET:
-            from pyarrow import parquet
-
-            batches = parquet.ParquetFile(_open(file, sha256)).iter_batches()
-            for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
-                yield f"{file}, row {number}", row
-            return
-        with io.TextIOWrapper(_open(file, sha256), encoding="utf-8") as lines:
-            for number, line in enumerate(iter(lambda: lines.readline(LINE_BYTES), ""), 1):
-                if line.strip():
-                    try:
-                        yield f"{file}:{number}", parse_json(line, LINE_BYTES, lenient=True)
-                    except ValueError as error:
-                        yield f"{file}:{number}", error
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        problem = f"{file} cannot be read: {error}"
-        help, note = "Copy the file to this host, as JSON Lines or Parquet", "every host of the run reads it"
-        raise UserError(Diagnostic("data.path", problem, help=help, note=note)) from error
+    return (conversation for _, conversation in read_rows(config, _parse, EXPECTED))
 
 
 def _parse(row: Any) -> Conversation:
@@ -259,9 +213,16 @@ def _parse(row: Any) -> Conversation:
     """
     messages = row.get("messages") if isinstance(row, dict) else None
     if not are_messages(messages):
-        raise ValueError("the row has no list of messages with a role each")
+        if isinstance(row, dict) and _is_sharegpt(row.get("conversations")):
+            problem = "the row has the form of ShareGPT: conversations with from and value"
+            raise MalformedRow(problem, FORM)
+        raise MalformedRow("the row has no list of messages with a role each", FORM)
+    check_content(messages)
     if not any(each["role"] == "assistant" for each in messages):
-        raise ValueError("the conversation has no answer: no message has role assistant")
+        problem = "the conversation has no answer: no message has role assistant"
+        if strange := sorted({excerpt(each["role"]) for each in messages} - ROLES):
+            problem += f", and there are other roles: {', '.join(strange[:3])}"
+        raise MalformedRow(problem, FORM)
     return Conversation(without_nulls(messages), row.get("tools") or None)
 
 
@@ -280,6 +241,24 @@ def _parse_with_person(row: Any) -> tuple[Conversation, str | None]:
 def are_messages(value: Any) -> TypeGuard[list[Message]]:
     """Return whether *value* is a list of messages with a role each."""
     return isinstance(value, list) and all(isinstance(each, dict) and each.get("role") for each in value)
+
+
+def check_content(messages: Sequence[Message]) -> None:
+    """Raise unless each of *messages* has a content, or calls or a thought in its place.
+
+    Raises:
+        MalformedRow: A message has none; templates fail at it, or write an empty message.
+    """
+    for number, message in enumerate(messages, 1):
+        if message["role"] in WRITTEN and not any(message.get(name) is not None for name in CONTENTS):
+            raise MalformedRow(f"message {number} has no content", "Write its content, or remove the conversation")
+
+
+def _is_sharegpt(value: Any) -> bool:
+    """Return whether *value* is a list of messages as ShareGPT has them."""
+    return isinstance(value, list) and any(
+        isinstance(each, dict) and {"from", "value"} <= each.keys() for each in value
+    )
 
 
 def without_nulls(messages: Sequence[Message]) -> list[Message]:

@@ -37,7 +37,8 @@ class Examples(NamedTuple):
     """Log-probabilities of both answers of each pair by the reference, in fp32; None if they are not known."""
     left_out: Mapping[str, int] = MappingProxyType({})
     """Number of things in the files of the whole set that nothing learns from, by the reason."""
-
+    lengths: Mapping[str, conversations.TokenRange] = MappingProxyType({})
+    """Lengths of what is left out for its length, by the reason."""
     outcomes: Tensor | None = None
     """Outcome of each answer that the model wrote to a task: a row of the module `grpo`."""
     tasks: TaskSet | None = None
@@ -128,16 +129,18 @@ def _parts(config: Data) -> tuple[Examples, Examples]:
     if isinstance(config, Conversations):
         found = conversations.load(config)
         own = Examples(
-            *found.training, left_out=found.left_out, records=found.records_N, persons=found.persons_N,
-            names=found.names, sources=found.sources_N, unread=found.unread,
+            *found.training, left_out=found.left_out, lengths=found.lengths, records=found.records_N,
+            persons=found.persons_N, names=found.names, sources=found.sources_N, unread=found.unread,
         )  # fmt: skip
         return own, Examples(*found.held_out)
     if isinstance(config, Preferences):
-        chosen, unseen, left_out, sources, unread = preferences.load(config)
-        return Examples(*chosen, left_out=left_out, sources=sources, unread=unread), Examples(*unseen)
+        chosen, unseen, left_out, lengths, sources, unread = preferences.load(config)
+        return Examples(*chosen, left_out=left_out, lengths=lengths, sources=sources, unread=unread), Examples(*unseen)
     if isinstance(config, Tasks):
-        known, fresh, left_out = load_tasks(config)
-        return Examples(*known[:2], left_out=left_out, tasks=known.tasks), Examples(*fresh[:2], tasks=fresh.tasks)
+        known, fresh, left_out, lengths = load_tasks(config)
+        return Examples(*known[:2], left_out=left_out, lengths=lengths, tasks=known.tasks), Examples(
+            *fresh[:2], tasks=fresh.tasks
+        )
     if isinstance(config, Rows):
         return _rows(config)
     return _digits(config) if isinstance(config, Digits) else _text(config)

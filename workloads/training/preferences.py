@@ -14,15 +14,18 @@ from workloads.training.config import Preferences
 from workloads.training.conversations import (
     NOT_LEARNED,
     Conversation,
+    TokenRange,
     Tokens,
     are_messages,
-    describe,
+    check_content,
     load_chat_tokenizer,
-    read_rows,
+    nothing_to_learn,
     tokenize,
+    widen,
     without_nulls,
 )
 from workloads.training.records import RecordDigests
+from workloads.training.row_files import name_place, read_rows
 
 EXPECTED = 'objects such as {"prompt": "…", "chosen": "…", "rejected": "…"}, of texts or of lists of messages'
 # Shape letters: N pairs, 2 answers of a pair, the chosen one first, S positions of a prompt with its answer.
@@ -56,6 +59,8 @@ class PreferenceData(NamedTuple):
     held_out: Pairs
     left_out: Mapping[str, int]
     """Number of pairs and thoughts that nothing learns from, by the reason."""
+    lengths: Mapping[str, TokenRange]
+    """Lengths of the pairs that are too long."""
     sources: tuple[RecordDigests, ...]
     """Digests of each preference to train on."""
     unread: frozenset[str]
@@ -71,13 +76,16 @@ def load(config: Preferences) -> PreferenceData:
     tokenizer = load_chat_tokenizer(config.tokenizer)
     parts: tuple[list[tuple[Tokens, Tokens]], list[tuple[Tokens, Tokens]]] = ([], [])
     left_out: Counter[str] = Counter()
+    lengths: dict[str, TokenRange] = {}
     sources: list[RecordDigests] = []
     unread: set[str] = set()
-    for each in read_rows(config, parse, EXPECTED):
+    for place, each in read_rows(config, parse, EXPECTED):
         is_held_out = rows.is_held_out([each.prompt, each.tools], config.held_out)
-        pair = _tokens(tokenizer, each, each.chosen, left_out), _tokens(tokenizer, each, each.rejected, left_out)
+        with name_place(place):
+            pair = _tokens(tokenizer, each, each.chosen, left_out), _tokens(tokenizer, each, each.rejected, left_out)
         if max(len(answer.tokens) for answer in pair) - 1 > config.sequence_length:
             left_out[TOO_LONG] += 1
+            widen(lengths, TOO_LONG, max(len(answer.tokens) for answer in pair) - 1)
         elif pair[0] == pair[1]:  # nothing tells which is preferred
             left_out[SAME] += 1
         else:
@@ -86,10 +94,9 @@ def load(config: Preferences) -> PreferenceData:
                 sources.append(records.digests(_canonical(each), (answer.tokens for answer in pair)))
                 unread |= {*records.unread_keys([*each.prompt, *each.chosen, *each.rejected])}
     if not parts[False]:
-        problem = f"no pair in {config.path} fits {config.sequence_length} tokens; {describe(left_out) or 'none'}"
-        raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other preferences"))
+        raise nothing_to_learn(config, "pair", len(parts[True]), left_out, lengths)
     training, held_out = (pad(each, config.sequence_length) for each in parts)
-    return PreferenceData(training, held_out, left_out, (*sources,), frozenset(unread))
+    return PreferenceData(training, held_out, left_out, lengths, (*sources,), frozenset(unread))
 
 
 def _canonical(preference: Preference) -> list[Any]:
@@ -132,6 +139,7 @@ def messages_of(row: dict[str, Any], name: str, role: str) -> list[Message]:
         return []
     if not value or not are_messages(value):
         raise ValueError(f"{name} is neither a text nor a list of messages with a role each")
+    check_content(value)
     return without_nulls(value)
 
 

@@ -122,8 +122,8 @@ def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext
     available = memory.format_bytes(device.memory)
     metrics.print(f"memory of each process: {prepared.memory_estimate}; {available} available")
     metrics.print(f"acceleration: {prepared.acceleration}")
-    if (left_out := prepared.inputs.examples.left_out) and not config.privacy:
-        metrics.print(f"left out of the data: {conversations.describe(left_out)}")
+    if (examples := prepared.inputs.examples).left_out and not config.privacy:
+        metrics.print(f"left out of the data: {conversations.describe(examples.left_out, examples.lengths)}")
     if prepared.isolation:
         metrics.print(f"conversations: {prepared.isolation}")
     if parent := prepared.parent:

@@ -12,9 +12,17 @@ from workloads.errors import Diagnostic, UserError
 from workloads.training import rows
 from workloads.training.chat_template import Message
 from workloads.training.config import Tasks
-from workloads.training.conversations import NOT_LEARNED, describe, encode, load_chat_tokenizer, read_rows
+from workloads.training.conversations import (
+    NOT_LEARNED,
+    TokenRange,
+    encode,
+    load_chat_tokenizer,
+    nothing_to_learn,
+    widen,
+)
 from workloads.training.preferences import messages_of
 from workloads.training.rewards import COMPARING
+from workloads.training.row_files import name_place, read_rows
 
 EXPECTED = 'objects such as {"prompt": "…", "answer": "…"}, the prompt a text or a list of messages'
 ANSWER_CHARACTERS = 4096
@@ -53,6 +61,8 @@ class TaskData(NamedTuple):
     held_out: Prompts
     left_out: Mapping[str, int]
     """Number of prompts that the model does not answer, by the reason."""
+    lengths: Mapping[str, TokenRange]
+    """Lengths of the prompts that are too long."""
 
 
 def load(config: Tasks) -> TaskData:
@@ -65,18 +75,20 @@ def load(config: Tasks) -> TaskData:
     room = config.sequence_length - config.answer_tokens
     parts: tuple[list[tuple[list[int], str]], list[tuple[list[int], str]]] = ([], [])
     left_out: Counter[str] = Counter()
+    lengths: dict[str, TokenRange] = {}
     comparing = [rule.kind for rule in config.rewards if rule.kind in COMPARING]
-    for each in read_rows(config, partial(parse, comparing=comparing), EXPECTED):
-        tokens = encode(tokenizer, prompt_text(tokenizer, each))
+    for place, each in read_rows(config, partial(parse, comparing=comparing), EXPECTED):
+        with name_place(place):
+            tokens = encode(tokenizer, prompt_text(tokenizer, each))
         if len(tokens) > room:
             left_out[TOO_LONG] += 1
+            widen(lengths, TOO_LONG, len(tokens))
             continue
         parts[rows.is_held_out([each.prompt, each.tools], config.held_out)].append((tokens, each.answer))
     if not parts[False]:
-        problem = f"no prompt in {config.path} fits {room} tokens; {describe(left_out) or 'none'}"
-        raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other tasks"))
+        raise nothing_to_learn(config, "prompt", len(parts[True]), left_out, lengths)
     training, held_out = (_pad(config, each) for each in parts)
-    return TaskData(training, held_out, left_out)
+    return TaskData(training, held_out, left_out, lengths)
 
 
 def parse(row: Any, comparing: Sequence[str] = ()) -> Task:

@@ -213,11 +213,6 @@ def _generation(content: bytes) -> None:
         assert all(isinstance(each, int) for each in conversations.stops(str(directory)))
 
 
-def _conversations(content: bytes) -> None:
-    _messages(content)
-    _generation(content)
-
-
 def _index(content: bytes) -> None:
     with _Directory(initial_weights.INDEX, content) as directory:
 
@@ -249,11 +244,9 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
     ),
     "workloads/tracking/server.py": (_tracking, [{"message": "no", "run": {"info": {"run_id": "0"}}}]),
     "workloads/training/chat_template.py": (_messages, [{"a": 1}]),
-    "workloads/training/conversations.py": (
-        _conversations,
-        [CONVERSATION, {"eos_token_id": [1, 2]}],
-    ),
+    "workloads/training/conversations.py": (_generation, [{"eos_token_id": [1, 2]}]),
     "workloads/training/initial_weights.py": (_index, [{"weight_map": {"a.weight": "model-1.safetensors"}}]),
+    "workloads/training/row_files.py": (_messages, [CONVERSATION]),
 }
 """A function of foreign bytes for each module, with valid inputs."""
 

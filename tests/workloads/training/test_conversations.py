@@ -17,7 +17,7 @@ from tests.support.chat_tokenizer import write_rows as write
 from tests.support.training_runs import config as training_config
 from tests.support.training_runs import read_metrics as metrics
 from workloads.errors import UserError
-from workloads.training import conversations, data
+from workloads.training import conversations, data, row_files
 from workloads.training.config import Conversations, Text
 from workloads.training.conversations import NOT_LEARNED, Conversation, Tokens, pack, tokenize
 from workloads.training.models import LanguageModel
@@ -146,12 +146,37 @@ def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, t
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (['{"messages": [', {"messages": [QUESTION, ANSWER]}], "rows.jsonl:1: the line is no JSON"),
+        (
+            ['{"messages": [', {"messages": [QUESTION, ANSWER]}],
+            "rows.jsonl:1: the line is no JSON: expecting value in column 15;",
+        ),
+        (
+            [{"messages": [QUESTION, ANSWER]}, '{"messages": "a\tb"}'],
+            "rows.jsonl:2: the line is no JSON: invalid control character in column 16;",
+        ),
+        ([], "data.path: .*/rows.jsonl is empty: it has no row; objects such as"),
+        (
+            [{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION, {**ANSWER, "content": None}]}],
+            "data.path: .*/rows.jsonl:2: message 2 has no content; .* Write its content",
+        ),
+        (
+            [{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}],
+            "rows.jsonl:1: the row has the form of ShareGPT: conversations with from and value; .* "
+            "Write messages, each with role user or assistant and its content",
+        ),
+        (
+            [{"messages": [{**QUESTION, "role": "human"}, {**ANSWER, "role": "bot"}]}],
+            "no message has role assistant, and there are other roles: bot, human; .* Write messages, each with role",
+        ),
         ([{"text": "x"}], "rows.jsonl:1: the row has no list of messages"),
         ([{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION]}], "rows.jsonl:2: the conversation has no answer"),
         (
             [{"messages": [{**QUESTION, "content": "x" * 99}, ANSWER]}],
-            "no conversation in .* fits 64 tokens; 1 conversations longer",
+            "no conversation in .* fits 64 tokens; 1 conversations longer than sequence_length .106 tokens.. Set 106",
+        ),
+        (
+            [{"messages": [{**QUESTION, "content": "x" * n}, ANSWER]} for n in (60, 99, 70)],
+            "3 conversations longer than sequence_length .67 to 106 tokens.. Set 67 for the shortest or 106 for all",
         ),
     ],
 )
@@ -161,10 +186,42 @@ def test_malformed_conversations_are_named(rows: list[Any], message: str, saved:
 
 
 def test_all_problems_of_a_file_are_named_at_once_up_to_a_limit(saved: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", [{"messages": []}] * 9)
+    rows = [{"messages": [{"role": f"bot{n}"}]} for n in range(row_files.SHOWN_PROBLEMS + 4)]
+    with pytest.raises(UserError) as caught:
+        data.load(config(write(tmp_path / "rows.jsonl", rows), saved))
+    assert len(caught.value.diagnostics) == row_files.SHOWN_PROBLEMS
+
+
+def test_equal_problems_are_counted_and_named_once(saved: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"messages": [QUESTION, ANSWER]}, *[{"text": "x"}] * 9])
     with pytest.raises(UserError) as caught:
         data.load(config(path, saved))
-    assert len(caught.value.diagnostics) == conversations.SHOWN_PROBLEMS
+    [problem] = caught.value.diagnostics
+    assert problem.problem == f"{path}:2: the row has no list of messages with a role each"
+    assert problem.note == "8 more rows have the same problem"
+
+
+def test_lines_in_another_encoding_are_named(saved: Path, tmp_path: Path) -> None:
+    row = json.dumps({"messages": [{**QUESTION, "content": "für"}, ANSWER]}, ensure_ascii=False)
+    plain = json.dumps({"messages": [QUESTION, ANSWER]})
+    (tmp_path / "rows.jsonl").write_bytes(f"{plain}\n{plain}\n{row}\n".encode("latin-1"))
+    with pytest.raises(UserError, match="rows.jsonl:3: the line is no UTF-8; .* Convert the file, .* `iconv "):
+        data.load(config(str(tmp_path / "rows.jsonl"), saved))
+
+
+def test_a_template_that_refuses_a_conversation_names_its_line(tmp_path: Path) -> None:
+    bytes_tokenizer("{{ raise_exception('no system') if messages[0].role == 'system' }}" + PLAIN).save_pretrained(
+        tmp_path / "strict"
+    )
+    rows = [{"messages": [QUESTION, ANSWER]}, {"messages": [{**QUESTION, "role": "system"}, ANSWER]}]
+    with pytest.raises(UserError, match="rows.jsonl:2: the chat template refuses a conversation: no system"):
+        data.load(config(write(tmp_path / "rows.jsonl", rows), tmp_path / "strict"))
+
+
+def test_data_that_is_held_out_altogether_is_refused(saved: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"messages": [QUESTION, ANSWER]}])
+    with pytest.raises(UserError, match="data.held_out: no conversation in .* is trained on, since 1 are held out"):
+        data.load(config(path, saved, held_out=0.999))
 
 
 def test_conversations_that_are_left_out_are_counted_printed_and_recorded(
@@ -188,7 +245,10 @@ def test_conversations_that_are_left_out_are_counted_printed_and_recorded(
     [start] = [line for line in metrics(tmp_path / "out") if line.get("event") == "start"]
     assert start["left_out"] == expected
     assert json.loads((tmp_path / "out" / "lineage.json").read_text())["data"][0]["left_out"] == expected
-    assert "left out of the data: 14 conversations longer than sequence_length, 16 thoughts" in capsys.readouterr().out
+    assert (
+        "left out of the data: 14 conversations longer than sequence_length (65 to 78 tokens), 16 thoughts"
+        in capsys.readouterr().out
+    )
 
 
 def test_bytes_of_texts_that_are_left_out_are_counted(saved: Path, tmp_path: Path) -> None:
