@@ -1,6 +1,6 @@
 """Checks and loading in one process, before it communicates with the others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -20,7 +20,7 @@ from workloads.training import (
     precision,
 )
 from workloads.training.checkpointing import check_weights_match
-from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
+from workloads.training.config import Conversations, Data, FineTuning, ImageClassifier, Rows, TrainingConfig
 from workloads.training.device import Device, select_device
 from workloads.training.fine_tuning import FineTuningState, HeldOutSet
 from workloads.training.fit import layouts
@@ -78,9 +78,10 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     if parent:
         parent = replace(parent, data=tuple(isolation.settle(each, proof) for each in parent.data))
     inputs = _load_inputs(config, parent)
-    _check_batch_size("global_batch", config.global_batch - config.old_examples_per_step, inputs.examples)
-    if inputs.old:
-        _check_batch_size("fine_tuning.replay", config.old_examples_per_step, inputs.old)
+    new = config.global_batch - config.old_examples_per_step
+    _check_batch_size("global_batch", new, inputs.examples, [config.data])
+    if inputs.old and parent:
+        _check_batch_size("fine_tuning.replay", config.old_examples_per_step, inputs.old, parent.data)
     _check_tokens(models.vocabulary_size(model), inputs.examples)
     return PreparedRun(config, device, chosen, memory_estimate, accelerated, inputs, parent, proof)
 
@@ -121,12 +122,13 @@ def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> 
     return FineTuningState(fine_tuning, held_out_sets)
 
 
-def _check_batch_size(where: str, batch: int, examples: data.Examples) -> None:
+def _check_batch_size(where: str, batch: int, examples: data.Examples, sets: Sequence[Data]) -> None:
     if order.batches_in(len(examples), batch) == 0:
-        raise UserError(Diagnostic(
-            where, f"a batch of {batch} is more than the data has",
-            f"at most {len(examples)} examples", "Use more data, or a smaller batch",
-        ))  # fmt: skip
+        packed = [each.sequence_length for each in sets if isinstance(each, Conversations) and each.packed is True]
+        note = f"several conversations share one example of {packed[0]} tokens" if packed else ""
+        help = f"Use more data, {'a shorter data.sequence_length, ' if packed else ''}or a smaller batch"
+        problem = f"a batch of {batch} is more than the data has"
+        raise UserError(Diagnostic(where, problem, f"at most {len(examples)} examples", help, note))
 
 
 def _check_tokens(vocabulary_size: int | None, examples: data.Examples) -> None:

@@ -224,6 +224,19 @@ def test_data_that_is_held_out_altogether_is_refused(saved: Path, tmp_path: Path
         data.load(config(path, saved, held_out=0.999))
 
 
+def test_a_batch_of_more_than_the_packed_conversations_says_that_they_share_examples(
+    saved: Path, tmp_path: Path
+) -> None:
+    LlamaForCausalLM(LLAMA).save_pretrained(saved)
+    path = write(tmp_path / "rows.jsonl", [{"messages": [QUESTION, ANSWER]}] * 2)
+    changes = [
+        f"model={json.dumps({'kind': 'hugging-face', 'path': str(saved)})}", "global_batch=4", "accumulate=1",
+        f"data={config(path, saved).model_dump_json()}",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="at most 1 examples; several conversations share one example of 64 tokens"):
+        train(training_config("lora", *changes), tmp_path / "out", {})
+
+
 def test_conversations_that_are_left_out_are_counted_printed_and_recorded(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
