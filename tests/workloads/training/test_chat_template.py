@@ -1,7 +1,10 @@
 """Each family's chat template: answers follow the prompt that a server makes, with their thoughts, calls and ends."""
 
+import json
+import re
 from collections import Counter
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from workloads.errors import UserError
 from workloads.training import chat_template
 from workloads.training.conversations import CALLS, THOUGHT, Conversation, Tokens, tokenize
 
+ROOT = Path(__file__).parents[3]
 USER = {"role": "user", "content": "two and two?"}
 CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": '{"a": 2}'}}]}
 
@@ -68,6 +72,16 @@ def test_a_prompt_that_opens_a_thought_is_continued_with_it(family: str, thought
     [(before, text)] = learned_texts(given, tokenize(given, Conversation([USER, answer], None)))
     assert before.endswith("<think>\n")
     assert text == f"{thought}\n</think>\n\nfour{FAMILIES[family].end}"
+
+
+def test_the_guide_has_the_text_that_is_learned() -> None:
+    guide = (ROOT / "docs/guides/fine-tune.md").read_text()
+    row = re.search(r'```json\n(\{"messages": .*?reasoning_content.*?)```', guide, re.DOTALL)
+    assert row
+    given = tokenizer("deepseek-r1")
+    [(before, text)] = learned_texts(given, tokenize(given, Conversation(json.loads(row[1])["messages"], None)))
+    for name, written in (("prompt", before.removeprefix("<｜begin▁of▁sentence｜>")), ("answer", text)):
+        assert f"{name}: {json.dumps(written, ensure_ascii=False)}\n" in guide
 
 
 @pytest.mark.parametrize("field", [*chat_template.THOUGHTS, "content"])
