@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.export.register import register
-from workloads.serving.exported import LINEAGE
+from workloads.serving.exported import LINEAGE, exported_lineage
 from workloads.tracking import connect
 from workloads.tracking.server import URL
 
@@ -145,6 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--register", metavar="MODEL", help="register the export as a version of this model")
     args = parser.parse_args(argv)
+    earlier = exported_lineage(args.out).get("training", {}).get("checkpoint")
     try:
         server = connect(args.tracking, os.environ) if args.register else None
         lineage = export(args.run, args.out, args.merge_adapters, args.dtype, args.to, args.may_lose)
@@ -157,6 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"exported {args.out}: {lineage['run']}, step {lineage['step']}, {size:.1f} MB; {lineage['proof']}", flush=True
     )
+    if earlier is not None and earlier != lineage["checkpoint"]:
+        print("it replaces the export of another checkpoint, which was there", flush=True)
     return 0
 
 

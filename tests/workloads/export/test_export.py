@@ -177,6 +177,17 @@ def test_an_export_names_what_it_was_made_from(adapters: Path, base: Path, tmp_p
     }
 
 
+def test_an_export_in_the_place_of_another_is_named(
+    adapters: Path, experts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced = "it replaces the export of another checkpoint, which was there\n"
+    printed = []
+    for run in (adapters, adapters, experts):
+        assert main([str(run), "--to", "huggingface", "--out", str(tmp_path / "model")]) == 0
+        printed.append(capsys.readouterr().out)
+    assert [text.endswith(replaced) for text in printed] == [False, False, True]
+
+
 def test_adapters_alone_are_exported_for_their_base(
     adapters: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
