@@ -5,7 +5,6 @@ import json
 import os
 import re
 import select
-import signal
 import socket
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from tests.pulumi.test_plugin import OneHost, made, project
 from tests.support.processes import tree
 from tests.support.recorded_hosts import HOST
+from tests.support.signals import as_in_a_terminal
 
 __all__ = ["made", "project"]
 pytestmark = pytest.mark.pulumi
@@ -77,7 +77,7 @@ def spawn(project: OneHost, argv: Sequence[str], columns: int = 80) -> "pexpect.
         dimensions=(24, columns),
         timeout=120,
         encoding="utf-8",
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=as_in_a_terminal,
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.pulumi.test_plugin import OneHost, obey, plugin_of, project
 from tests.support.processes import command_line, pulumis, tree
+from tests.support.signals import as_in_a_terminal
 
 __all__ = ["project"]
 pytestmark = pytest.mark.pulumi
@@ -66,6 +67,7 @@ def start(project: OneHost, *prefix: str, **environment: str) -> "subprocess.Pop
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - it sets signals alone
     )
 
 

@@ -19,6 +19,7 @@ import pytest
 from tests.pulumi.conftest import ROOT
 from tests.pulumi.test_plugin import FLEET, SETTINGS, OneHost
 from tests.support.recorded_hosts import HOST, blank
+from tests.support.signals import as_in_a_terminal
 from tests.support.simulated import SimulatedRack
 
 pytestmark = pytest.mark.pulumi
@@ -76,7 +77,7 @@ def test_a_reason_comes_at_once_and_a_stop_has_a_summary(project, number, status
     with log.open("w") as output:
         process = subprocess.Popen(
             COMMAND, cwd=project.directory, env=variables(project), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=output, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+            stderr=output, preexec_fn=as_in_a_terminal,  # noqa: PLW1509
         )  # fmt: skip
     while not re.search(REASON, log.read_text()):
         assert process.poll() is None, log.read_text()
@@ -91,7 +92,7 @@ def test_a_reason_comes_at_once_and_a_stop_has_a_summary(project, number, status
 def test_a_terminal_shows_the_reason_and_the_summary(project) -> None:
     child = pexpect.spawn(
         COMMAND[0], COMMAND[1:], cwd=str(project.directory), env=variables(project), dimensions=(24, 200),
-        timeout=120, encoding="utf-8", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        timeout=120, encoding="utf-8", preexec_fn=as_in_a_terminal,
     )  # fmt: skip
     child.expect(REASON)
     child.expect(r"gpu-02  step 1/")

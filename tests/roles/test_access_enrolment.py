@@ -25,6 +25,7 @@ from rackwright.stack import Stack, load_stack
 from tests.support.expect import eventually
 from tests.support.json_documents import check_printed
 from tests.support.login_machine import REFUSED, Machine, code, enrol_in_terminal, lacks, new_key
+from tests.support.signals import as_in_a_terminal
 from tests.support.stack_settings import configure
 
 RACKWRIGHT = Path(sys.executable).with_name("rackwright")
@@ -183,7 +184,7 @@ def test_a_secret_that_was_not_confirmed_is_on_no_host(project, machine, keys, s
         timeout=120,
         cwd=project.directory,
         encoding="utf-8",
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+        preexec_fn=as_in_a_terminal,
     )
     terminal.expect_exact("nothing to stop:")
     [key] = re.findall(r"type ([A-Z2-7]{32})", terminal.before)
