@@ -80,10 +80,11 @@ def equal_parts(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _of_node(name: str, state: dict[str, Any]) -> Iterator[Sample]:
     """Yield the samples of a node; one whose state is unknown is not known to be ready."""
     yield "rackwright_node_ready", {"node": name}, float(state.get("ready") is True)
-    if "pressure" not in state:
+    pressure = state.get("pressure")
+    if not isinstance(pressure, list):
         return
     for condition in kubernetes.PRESSURE:
-        yield "rackwright_node_pressure", {"node": name, "condition": condition}, float(condition in state["pressure"])
+        yield "rackwright_node_pressure", {"node": name, "condition": condition}, float(condition in pressure)
 
 
 def _of_workload(row: dict[str, Any]) -> Iterator[Sample]:

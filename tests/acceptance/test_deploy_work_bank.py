@@ -36,7 +36,7 @@ print(json.load(urllib.request.urlopen(asked, timeout=60))["model_version"])
 
 
 def _lend(lab: Deployment) -> None:
-    """Let hosts use this computer's environment of the workloads in the place of their own, which take 13 GB each.
+    """Lend hosts this computer's environment of the workloads: their own take 13 GB each.
 
     The twin gives it to its hosts when it starts.
     """

@@ -34,7 +34,7 @@ def test_nodes_and_servers_have_their_values():
     assert 'rackwright_node_pressure{node="gpu-04",condition="DiskPressure"} 0' in found
 
 
-@pytest.mark.parametrize("odd", [{"unknown": "x"}, [], "x", None, {}, {"ready": "x"}], ids=repr)
+@pytest.mark.parametrize("odd", [{"unknown": "x"}, [], "x", None, {}, {"ready": "x"}, {"pressure": 1}], ids=repr)
 def test_a_node_that_is_not_understood_is_not_ready_and_ends_no_others(odd: Any):
     good = lines({"nodes": {"gpu-03": NODE}, "workloads": [WORKLOAD]})
     found = lines({"nodes": {"a": odd, "gpu-03": NODE}, "workloads": [odd, WORKLOAD]})

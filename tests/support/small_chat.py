@@ -51,7 +51,7 @@ def answers(lab: Deployment, host: str, url: str, key: str, *questions: str) -> 
 
 
 def learn(lab: Deployment, server: str, source: str, new: str) -> None:
-    """Let *server* learn the conversations in *new*; a model that forgot the old ones is refused by its gate before.
+    """Train *server* on the conversations in *new*, after its gate has refused a model that forgot the old ones.
 
     Args:
         source: The directory of the training from which the served model comes.

@@ -41,8 +41,8 @@ def check_parameters(request: object, transfer: KvTransferSettings | None, key: 
     if key is None or "exchange" not in key.scopes:
         raise HttpError(403, f"{PARAMETERS}: this key does not allow exchange", param=PARAMETERS)
     if not isinstance(parameters, Mapping) or not _is_of_role(parameters, transfer):
-        reason = f"a server of role {transfer.role} is asked for {WORK[transfer.role]}: true, and nothing of the other"
-        raise HttpError(400, f"{PARAMETERS}: {reason} role", param=PARAMETERS)
+        reason = f"a server of role {transfer.role} is asked for {WORK[transfer.role]}: true alone"
+        raise HttpError(400, f"{PARAMETERS}: {reason}", param=PARAMETERS)
     if not _is_known(parameters, transfer):
         raise HttpError(400, f"{PARAMETERS}: it names no server that this one exchanges caches with", param=PARAMETERS)
 

@@ -26,6 +26,12 @@ MAJOR = 120
 COMMON_NODES = {"nvidiactl": 255, "nvidia-uvm": 254, "nvidia-uvm-tools": 253}
 """Device nodes that all GPUs share, with their minor numbers."""
 _FRESH = f"{state.PATH}.fresh"
+LINK_LIBRARIES = f"""\
+for name in {CUDA} {SONAME}; do
+    case $(readlink "$place/$name") in {FOLDER}/*) rm "$place/$name" ;; esac
+    [ ! -e {FOLDER}/$name ] || [ -e "$place/$name" ] || [ -L "$place/$name" ] || ln -s {FOLDER}/$name "$place/$name"
+done"""
+"""Shell lines that link the libraries in the directory *place*; a driver's own library there stays."""
 _UNPACK = f"""\
 set -e
 rm -f {DRIVER} {FOLDER}/{CUDA}
@@ -34,8 +40,7 @@ if [ "$(head -n 1 {state.PATH} 2>&1)" = "$(head -n 1 {_FRESH})" ]; then rm {_FRE
 if [ -e {NODES} ]; then
     systemd-tmpfiles --create {NODES}
     place=/usr/lib/$(uname -m)-linux-gnu
-    rm -f "$place/{CUDA}" "$place/{SONAME}"
-    for name in {CUDA} {SONAME}; do [ ! -e {FOLDER}/$name ] || ln -s {FOLDER}/$name "$place/$name"; done
+{LINK_LIBRARIES}
 fi
 ldconfig
 """
