@@ -154,6 +154,15 @@ def iterate(
             "model, accuracy by token.",
         ),
     ] = 0.01,
+    must_gain: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="Smallest gain of accuracy on the new data, as a share of 1; with 0, a model that has lost nothing is "
+            "good enough.",
+        ),
+    ] = 0.0,
     target: Annotated[
         str | None,
         typer.Option(help="For a classifier: cpu, or a GPU of the catalogue; by default that of the served model."),
@@ -181,6 +190,7 @@ def iterate(
     reached, 4 a step failed.
     """
     from rackwright.cli.iterate import run
+    from rackwright.iteration.gate import Limits
     from rackwright.iteration.request import IterationRequest
 
     request = IterationRequest(
@@ -188,7 +198,7 @@ def iterate(
         server,
         data,
         tuple(changes or ()),
-        may_lose,
+        Limits(may_lose, must_gain),
         target,
         training_directory,
         tracking,

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,14 @@ class Classifiers:
 
     def publishing_parameters(self, request: IterationRequest, model: StartingModel) -> dict[str, Any]:
         settings = _quantize_settings(request, model).model_dump(mode="json")
-        return {"target": request.target or model.target, "settings": settings, "may_lose": request.may_lose}
+        return {"target": request.target or model.target, "settings": settings, **asdict(request.limits)}
 
     def gate(self, context: IterationContext) -> None:
-        may_lose = context.request.may_lose
+        limits = context.request.limits
         shortfalls = _compare(context, Stage.GATE, context.training)
-        shortfalls += gate.worse_than_parent(context.work.stage(Stage.TUNE)["came"]["scores"] or [], may_lose)
+        shortfalls += gate.worse_than_parent(context.work.stage(Stage.TUNE)["came"]["scores"] or [], limits.may_lose)
         help = f"Add more rows, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
-        gate.refuse_shortfalls(shortfalls, may_lose, help)
+        gate.refuse_shortfalls(shortfalls, limits, help)
 
     def publish(self, context: IterationContext) -> dict[str, Any]:
         parameters = self.publishing_parameters(context.request, context.work.starting_model)
@@ -75,7 +76,7 @@ class Classifiers:
             raise ProcessFailed(QUANTIZER, status, last_line)
         shortfalls = _compare(context, Stage.QUANTIZE, context.model)
         help = f"Read the loss by 8 bits in {context.model.name}.report, or raise --may-lose"
-        gate.refuse_shortfalls(shortfalls, context.request.may_lose, help)
+        gate.refuse_shortfalls(shortfalls, context.request.limits, help)
         model = model_directory.read(context.model)
         size = sum(file.bytes for file in model.files.values())
         return {"version": model.version, "bytes": size, "precision": model.lineage["precision"], "target": target}
@@ -106,7 +107,7 @@ def _compare(context: IterationContext, stage: Stage, candidate: Path) -> list[s
     status, last_line = context.run_python(COMPARE, *argv)
     if status:
         raise ProcessFailed(COMPARE, status, last_line)
-    return gate.shortfalls(_read(out), context.request.may_lose)
+    return gate.shortfalls(_read(out), context.request.limits)
 
 
 def _read(comparison: Path) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ def fine_tuning_config(
     Raises:
         UserError: A setting, or a change of the request, is invalid.
     """
-    fine_tuning = {**FINE_TUNING, "parent": str(model.checkpoint), "may_lose": request.may_lose}
+    fine_tuning = {**FINE_TUNING, "parent": str(model.checkpoint), "may_lose": request.limits.may_lose}
     merged = {**model.config, **LOCAL, "data": data, "fine_tuning": fine_tuning, **values}
     changes = request.changes_of(TUNE)
     return config_file.apply_changes(TrainingConfig, "--set tune", json.loads(json.dumps(merged)), changes)

@@ -1,6 +1,7 @@
 """The gate of an iteration: a new model is no worse on new rows, and on known data worse by a limited amount only."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rackwright.errors import Diagnostic, UserError
@@ -11,26 +12,40 @@ ROUNDING = 1e-9
 """Rounding error of a difference of floats."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """The change of accuracy that a new model may and must have against the served one, as shares of 1."""
+
+    may_lose: float = 0.01
+    """Largest loss on each data set that the served model was trained on."""
+    must_gain: float = 0.0
+    """Smallest gain on the new data; 0: no loss."""
+
+    def allow(self, before: float, after: float, new: bool) -> bool:
+        """Return whether the accuracy may be *after* where it was *before*. It may not if a figure is NaN."""
+        return after >= before + (self.must_gain if new else -self.may_lose) - ROUNDING
+
+
 class AccuracyTooLow(UserError):
     """A new model is not accurate enough to replace the served one."""
 
     exit_status = 1
 
 
-def shortfalls(comparisons: Sequence[Mapping[str, Any]], may_lose: float) -> list[str]:
+def shortfalls(comparisons: Sequence[Mapping[str, Any]], limits: Limits) -> list[str]:
     """Return a text for each data set on which the new model falls short; the new rows come first."""
-    return [text for number, each in enumerate(comparisons) for text in _shortfall(each, number == 0, may_lose)]
+    return [text for number, each in enumerate(comparisons) for text in _shortfall(each, number == 0, limits)]
 
 
 def data_name(comparison: Mapping[str, Any], new: bool) -> str:
     return "new rows" if new else str(comparison["data"])
 
 
-def _shortfall(each: Mapping[str, Any], new: bool, may_lose: float) -> Iterator[str]:
+def _shortfall(each: Mapping[str, Any], new: bool, limits: Limits) -> Iterator[str]:
     name, before, after = data_name(each, new), each["before"], each["after"]
     if each["rows"] < LEAST_ROWS or before is None or after is None:
         yield f"{each['rows']} {name}, of at least {LEAST_ROWS}" if new else f"{each['rows']} rows of {name}"
-    elif not after >= before - (0.0 if new else may_lose) - ROUNDING:
+    elif not limits.allow(before, after, new):
         yield f"{after:.4f} on {name}, where the served model has {before:.4f}"
 
 
@@ -44,7 +59,7 @@ def worse_than_parent(scores: Sequence[Mapping[str, Any]], may_lose: float) -> l
     ]
 
 
-def refuse_shortfalls(shortfalls: Sequence[str], may_lose: float, help: str, new: str = "new rows") -> None:
+def refuse_shortfalls(shortfalls: Sequence[str], limits: Limits, help: str, new: str = "new rows") -> None:
     """Raise if there are any *shortfalls*.
 
     Args:
@@ -55,5 +70,6 @@ def refuse_shortfalls(shortfalls: Sequence[str], may_lose: float, help: str, new
     """
     if shortfalls:
         problem = f"the new model falls short: {'; and '.join(shortfalls)}"
-        expected = f"a loss of at most {may_lose:g} on known data, and none on {new}"
+        gain = f"a gain of at least {limits.must_gain:g}" if limits.must_gain else "none"
+        expected = f"a loss of at most {limits.may_lose:g} on known data, and {gain} on {new}"
         raise AccuracyTooLow(Diagnostic("accuracy", problem, expected, help, "the model is not promoted"))

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
@@ -134,13 +134,13 @@ class LanguageModels:
             fitting = ", ".join(("fp32", "bf16", "fp16", *QUANTIZED[form]))
             problem, expected = f"{settings.dtype} is for {runtime}", f"one of {fitting} for {model.target}"
             raise DeclarationError(Diagnostic("--set publish.dtype", problem, expected, "Choose one of these"))
-        return {**parameters, "may_lose": request.may_lose}  # the gate of the quantisation depends on it
+        return {**parameters, **asdict(request.limits)}  # the gate of the quantisation depends on it
 
     def gate(self, context: IterationContext) -> None:
-        may_lose = context.request.may_lose
+        limits = context.request.limits
         scores = context.work.stage(Stage.TUNE)["came"]["scores"] or []
         help = f"Add more conversations, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
-        gate.refuse_shortfalls(shortfalls(scores, may_lose), may_lose, help, NEW)
+        gate.refuse_shortfalls(shortfalls(scores, limits), limits, help, NEW)
 
     def publish(self, context: IterationContext) -> dict[str, Any]:
         served = context.work.starting_model
@@ -177,7 +177,7 @@ class LanguageModels:
         """
         exported = context.work.directory / EXPORT
         has_adapters = context.work.starting_model.config["model"].get("lora")
-        options = [*(("--may-lose", str(context.request.may_lose)) if is_rounded else ())]
+        options = [*(("--may-lose", str(context.request.limits.may_lose)) if is_rounded else ())]
         options += ["--merge-adapters"] if has_adapters else []
         argv = ("--to", to, "--dtype", dtype, "--out", exported, *options)
         status, last_line = context.run_python(EXPORTER, context.training, *argv)
@@ -196,7 +196,7 @@ class LanguageModels:
         Raises:
             AccuracyTooLow: The quantised model falls short of the tuned one.
         """
-        made, may_lose = context.work.directory / QUANTIZATION, str(context.request.may_lose)
+        made, may_lose = context.work.directory / QUANTIZATION, str(context.request.limits.may_lose)
         argv = ("--to", dtype, "--training", context.training, "--may-lose", may_lose, "--out", made)
         status, last_line = context.run_python(QUANTIZER, exported, *argv)
         if status == 1:
@@ -229,12 +229,12 @@ def _check_quantized(context: IterationContext) -> None:
     Raises:
         AccuracyTooLow: It falls short.
     """
-    scores, may_lose = context.work.stage(Stage.TUNE)["came"]["scores"] or [], context.request.may_lose
+    scores, limits = context.work.stage(Stage.TUNE)["came"]["scores"] or [], context.request.limits
     quantized = [
         {**score, "accuracy": each["accuracy"], "loss": each["loss"]}
         for score, each in zip(scores, _quantized_results(context.work), strict=True)
     ]
-    gate.refuse_shortfalls(shortfalls(quantized, may_lose), may_lose, MORE_BITS, NEW)
+    gate.refuse_shortfalls(shortfalls(quantized, limits), limits, MORE_BITS, NEW)
 
 
 def _quantized_results(work: Work) -> list[dict[str, Any]]:
@@ -260,10 +260,10 @@ def data_name(score: Mapping[str, Any], new: bool) -> str:
     return NEW if new else str(score["data"])
 
 
-def shortfalls(scores: Sequence[Mapping[str, Any]], may_lose: float) -> list[str]:
+def shortfalls(scores: Sequence[Mapping[str, Any]], limits: gate.Limits) -> list[str]:
     """Return a text for each data set on which the tuned model falls short of its parent, which is the served model.
 
-    Token accuracy judges, in the unit of *may_lose*. On new conversations perplexity must not rise either, because it
+    Token accuracy judges, in the unit of *limits*. On new conversations perplexity must not rise either, because it
     changes before the most likely tokens do.
 
     Args:
@@ -271,14 +271,14 @@ def shortfalls(scores: Sequence[Mapping[str, Any]], may_lose: float) -> list[str
     """
     if not scores:
         return ["the training has no scores"]
-    return [text for number, each in enumerate(scores) for text in _shortfalls(each, number == 0, may_lose)]
+    return [text for number, each in enumerate(scores) for text in _shortfalls(each, number == 0, limits)]
 
 
-def _shortfalls(score: Mapping[str, Any], new: bool, may_lose: float) -> Iterator[str]:
+def _shortfalls(score: Mapping[str, Any], new: bool, limits: gate.Limits) -> Iterator[str]:
     name, parent = data_name(score, new), score["parent"]
     if score["answers"] < LEAST_ANSWERS:
         yield f"{score['answers']} answer tokens of {name}, of at least {LEAST_ANSWERS}"
-    elif not score["accuracy"] >= parent["accuracy"] - (0.0 if new else may_lose) - gate.ROUNDING:
+    elif not limits.allow(parent["accuracy"], score["accuracy"], new):
         yield f"token accuracy {score['accuracy']:.4f} on {name}, where the served model has {parent['accuracy']:.4f}"
     elif new and not score["loss"] <= parent["loss"] + gate.ROUNDING:
         before, after = perplexity(parent["loss"]), perplexity(score["loss"])

@@ -50,6 +50,8 @@ class DataSettings(TypedDict):
     """Changed settings, as given by `--set`."""
     may_lose: float
     """Largest loss of accuracy on data of the earlier training, as a share of 1."""
+    must_gain: float
+    """Smallest gain of accuracy on the new data, as a share of 1; 0: no loss."""
 
 
 class ParentData(TypedDict):
@@ -159,7 +161,12 @@ def build_report(
         "stages": {
             str(name): {"seconds": round(each["seconds"], 1), "done": each["done"]} for name, each in stages.items()
         },
-        "data": {"sha256": work.data_digest, "set": list(request.changes), "may_lose": request.may_lose},
+        "data": {
+            "sha256": work.data_digest,
+            "set": list(request.changes),
+            "may_lose": request.limits.may_lose,
+            "must_gain": request.limits.must_gain,
+        },
         "parent": {"path": str(start.checkpoint), "sha256": start.digest},
         "before": {
             "version": start.version,
@@ -202,7 +209,8 @@ def format_markdown(report: ReportData) -> str:
         *(f"| {row['data']} | {' | '.join(_format_figures(row, columns))} |" for row in report["accuracy"]),
         "",
         f"Times are sums of all attempts, on this computer. SHA-256 of the new data: {report['data']['sha256']}. "
-        f"Allowed loss on other data: {report['data']['may_lose']:g}.",
+        f"Allowed loss on other data: {report['data']['may_lose']:g}; gain that is asked for on the new data: "
+        f"{report['data']['must_gain']:g}.",
         "",
     ]
     return "\n".join(lines)

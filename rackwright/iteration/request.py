@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rackwright.iteration.gate import Limits
 
 if TYPE_CHECKING:
     from rackwright.stack import Stack
@@ -49,8 +51,8 @@ class IterationRequest:
     """File of new data; its suffix decides the family of the model."""
     changes: tuple[str, ...] = ()
     """Changed settings of the training and of the published form: ``tune.steps=100``."""
-    may_lose: float = 0.01
-    """Largest loss of accuracy, against the served model, on each data set that it was trained on."""
+    limits: Limits = field(default_factory=Limits)
+    """Change of accuracy that the new model may and must have against the served one."""
     target: str | None = None
     """Target processor; None: that of the served model."""
     training_directory: Path | None = None

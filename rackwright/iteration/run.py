@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,8 +142,8 @@ class _Iteration:
 
     def _run_stage(self, stage: Stage) -> None:
         stages: dict[Stage, tuple[Callable[[], dict[str, Any]], dict[str, Any]]] = {
-            Stage.TUNE: (self._tune, {"may_lose": self.request.may_lose}),
-            Stage.GATE: (self._gate, {"may_lose": self.request.may_lose}),
+            Stage.TUNE: (self._tune, {"may_lose": self.request.limits.may_lose}),
+            Stage.GATE: (self._gate, asdict(self.request.limits)),
             self.family.publishing: (self._publish, self._publishing_parameters()),
             Stage.PROMOTE: (self._promote, {"version": self.work.result_version}),
             Stage.UP: (self._roll_out, {"stack": self.request.stack.name}),

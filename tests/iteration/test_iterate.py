@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rackwright.iteration.gate import Limits
 from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.run import StageFailed, iterate
 from tests.iteration.conftest import FLEET, FakeActions, checkpoint, publish, rows, trained
@@ -120,16 +121,24 @@ class TestGates:
         refused(asked(), outside)
         directory = work(project)
 
-        assert iterate(asked(may_lose=0.03), outside)["outcome"] == "served"
+        assert iterate(asked(limits=Limits(may_lose=0.03)), outside)["outcome"] == "served"
         assert work(project) == directory, "the training finds itself finished there"
 
     def test_new_rows_lose_nothing_whatever_may_be_lost(self, asked: Ask, outside: FakeActions) -> None:
         outside.tuned["new"] = 0.49
         assert "the new model falls short: 0.4900 on new rows, where the served model has 0.5000" in str(
-            refused(asked(may_lose=0.5), outside)
+            refused(asked(limits=Limits(may_lose=0.5)), outside)
         )
         outside.tuned["new"] = 0.5
-        assert iterate(asked(may_lose=0.5), outside)["outcome"] == "served", "as good is good enough"
+        assert iterate(asked(limits=Limits(may_lose=0.5)), outside)["outcome"] == "served", "as good is good enough"
+
+    def test_a_gain_that_is_asked_for_is_one_on_new_rows(self, asked: Ask, outside: FakeActions) -> None:
+        outside.tuned["new"] = 0.5
+        error = refused(asked(limits=Limits(must_gain=0.2)), outside)
+        assert "falls short: 0.5000 on new rows, where the served model has 0.5000;" in str(error)
+        assert "and a gain of at least 0.2 on new rows" in str(error)
+        outside.tuned["new"] = outside.made["new"] = 0.7
+        assert iterate(asked(limits=Limits(must_gain=0.2)), outside)["outcome"] == "served"
 
     def test_too_few_rows_judge_nothing(self, asked: Ask, outside: FakeActions) -> None:
         outside.rows = 7
@@ -258,7 +267,7 @@ class TestGoingOn:
 
         same = name()
         assert name(data=rows(project / "copy.npz", year=1999)) == same, "a file's dates are not its rows"
-        assert name(may_lose=0.1) == name(target="t4") == name(processes=2) == same
+        assert name(limits=Limits(may_lose=0.1)) == name(target="t4") == name(processes=2) == same
         others = {name(data=rows(project / "more.npz", b"more")), name(changes=("tune.steps=9",))}
         assert len(others | {same}) == 3
 

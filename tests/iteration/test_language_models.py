@@ -12,7 +12,7 @@ import pytest
 
 from rackwright.iteration.candidates import StartingModel
 from rackwright.iteration.family import IterationContext
-from rackwright.iteration.gate import AccuracyTooLow
+from rackwright.iteration.gate import AccuracyTooLow, Limits
 from rackwright.iteration.language_models import LanguageModels, shortfalls
 from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.run import StageFailed, iterate
@@ -138,7 +138,7 @@ def test_new_conversations_become_a_served_model(chats: Path, ask: Ask, actions:
 
 
 def test_the_training_is_that_of_the_parent_with_conversations(chats: Path, ask: Ask, actions: LanguageActions) -> None:
-    iterate(ask(changes=("tune.steps=60", "tune.global_batch=8"), may_lose=0.02), actions)
+    iterate(ask(changes=("tune.steps=60", "tune.global_batch=8"), limits=Limits(may_lose=0.02)), actions)
     config = json.loads((work(chats) / "run.json").read_text())
 
     assert config["data"] == {
@@ -205,7 +205,7 @@ def test_a_model_for_vllm_is_quantised_between_export_and_publication(
     """
     Apart from a stack: the check of one needs hosts with GPUs.
     """
-    context = for_vllm(chats, ask(changes=("publish.dtype=int4",), may_lose=0.02), actions)
+    context = for_vllm(chats, ask(changes=("publish.dtype=int4",), limits=Limits(may_lose=0.02)), actions)
     result = LanguageModels().publish(context)
     out = chats / "work"
 
@@ -222,7 +222,7 @@ def test_a_model_for_vllm_is_quantised_between_export_and_publication(
 
 
 def test_a_model_for_llama_cpp_in_8_bits_has_a_gate(chats: Path, ask: Ask, actions: LanguageActions) -> None:
-    report = iterate(ask(changes=("publish.dtype=q8_0",), may_lose=0.02, until=Stage.PUBLISH), actions)
+    report = iterate(ask(changes=("publish.dtype=q8_0",), limits=Limits(may_lose=0.02), until=Stage.PUBLISH), actions)
     exported = next(argv for argv in actions.ran if argv[0] == "workloads.export")
     assert exported[exported.index("--dtype") + 1] == "q8_0"
     assert exported[exported.index("--may-lose") + 1] == "0.02"
@@ -280,28 +280,34 @@ def test_the_next_iteration_starts_from_this_one(chats: Path, ask: Ask, actions:
 class TestGate:
     def test_nothing_may_be_lost_on_new_conversations_in_either_figure(self) -> None:
         old = score("text", (0.8, 1.0), (0.8, 1.0))
-        assert shortfalls([score("data.jsonl", (0.5, 1.0), (0.5, 1.0)), old], 0.1) == []
-        [text] = shortfalls([score("data.jsonl", (0.5, 1.0), (0.49, 0.9)), old], 0.1)
+        assert shortfalls([score("data.jsonl", (0.5, 1.0), (0.5, 1.0)), old], Limits(0.1)) == []
+        [text] = shortfalls([score("data.jsonl", (0.5, 1.0), (0.49, 0.9)), old], Limits(0.1))
         assert text == "token accuracy 0.4900 on new conversations, where the served model has 0.5000"
-        [text] = shortfalls([score("data.jsonl", (0.5, 1.0), (0.6, 1.1)), old], 0.1)
+        [text] = shortfalls([score("data.jsonl", (0.5, 1.0), (0.6, 1.1)), old], Limits(0.1))
         assert text == "perplexity 3.0042 on new conversations, where the served model has 2.7183"
 
     def test_old_data_may_lose_accuracy_to_a_limit_and_perplexity_is_shown_only(self) -> None:
         new = score("data.jsonl", (0.5, 1.0), (0.9, 0.1))
-        assert shortfalls([new, score("text", (0.8, 1.0), (0.75, 2.0))], 0.05) == []
-        [text] = shortfalls([new, score("text", (0.8, 1.0), (0.74, 1.0))], 0.05)
+        assert shortfalls([new, score("text", (0.8, 1.0), (0.75, 2.0))], Limits(0.05)) == []
+        [text] = shortfalls([new, score("text", (0.8, 1.0), (0.74, 1.0))], Limits(0.05))
         assert text == "token accuracy 0.7400 on text, where the served model has 0.8000"
+
+    def test_a_gain_that_is_asked_for_is_one_on_new_conversations(self) -> None:
+        old = score("text", (0.8, 1.0), (0.8, 1.0))
+        for after, count in (0.54, 1), (0.55, 0), (math.nan, 1):
+            tuned = [score("data.jsonl", (0.5, 1.0), (after, 0.9)), old]
+            assert len(shortfalls(tuned, Limits(must_gain=0.05))) == count
 
     def test_a_few_tokens_judge_nothing(self) -> None:
         few = score("data.jsonl", (0.0, 9.0), (1.0, 0.1), answers=99)
-        assert shortfalls([few], 0.5) == ["99 answer tokens of new conversations, of at least 100"]
+        assert shortfalls([few], Limits(0.5)) == ["99 answer tokens of new conversations, of at least 100"]
 
     def test_a_training_without_scores_judges_nothing(self) -> None:
-        assert shortfalls([], 0.5) == ["the training has no scores"]
+        assert shortfalls([], Limits(0.5)) == ["the training has no scores"]
 
     def test_a_figure_that_is_no_number_is_a_shortfall(self) -> None:
-        assert shortfalls([score("data.jsonl", (0.5, 1.0), (math.nan, 1.0))], 0.5)
-        assert shortfalls([score("data.jsonl", (0.5, 1.0), (0.6, math.nan))], 0.5)
+        assert shortfalls([score("data.jsonl", (0.5, 1.0), (math.nan, 1.0))], Limits(0.5))
+        assert shortfalls([score("data.jsonl", (0.5, 1.0), (0.6, math.nan))], Limits(0.5))
 
     def test_a_refusal_has_status_1_and_promotes_nothing(self, chats: Path, ask: Ask, actions: LanguageActions) -> None:
         actions.scores[1] = score("text", (0.8, 1.0), (0.7, 1.0))
