@@ -16,8 +16,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.evaluation import gate
 from workloads.evaluation.data import read_files
 from workloads.evaluation.harness import measure
@@ -86,12 +86,9 @@ def evaluate(argv: list[str] | None = None) -> int:
     return 1 if shortfalls else 0
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
-    try:
-        return evaluate(argv)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    return evaluate(argv)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.export.register import register
 from workloads.serving.exported import LINEAGE, exported_lineage
 from workloads.tracking import connect
@@ -124,6 +124,7 @@ def _write(
     return {**form, **rounded, **written}
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.export", __doc__, STATUS)
     parser.add_argument("run", metavar="RUN", type=Path, help="directory of a finished run, or of a checkpoint")
@@ -146,14 +147,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--register", metavar="MODEL", help="register the export as a version of this model")
     args = parser.parse_args(argv)
     earlier = exported_lineage(args.out).get("training", {}).get("checkpoint")
-    try:
-        server = connect(args.tracking, os.environ) if args.register else None
-        lineage = export(args.run, args.out, args.merge_adapters, args.dtype, args.to, args.may_lose)
-        if server:
-            print(f"{register(server, args.out, args.register)} is registered at {server.url}", flush=True)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    server = connect(args.tracking, os.environ) if args.register else None
+    lineage = export(args.run, args.out, args.merge_adapters, args.dtype, args.to, args.may_lose)
+    if server:
+        print(f"{register(server, args.out, args.register)} is registered at {server.url}", flush=True)
     size = sum(file["bytes"] for file in lineage["files"].values()) / 1e6
     print(
         f"exported {args.out}: {lineage['run']}, step {lineage['step']}, {size:.1f} MB; {lineage['proof']}", flush=True

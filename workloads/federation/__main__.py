@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workloads import config_file
-from workloads.command_line import new_parser
+from workloads.command_line import as_command, new_parser
 from workloads.config_schema import ConfigSchema
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.errors import Diagnostic, UserError
 from workloads.federation.config import SiteConfig, Terms, check_recipe, recipe_digest
 from workloads.tracking.provenance import code_digest
 from workloads.training.config import TrainingConfig
@@ -77,16 +77,11 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
-    try:
-        {"terms": _terms, "site": _site, "advance": _advance, "answer": _answer, "rehearse": _rehearse}[args.command](
-            args
-        )
-        return 0
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    {"terms": _terms, "site": _site, "advance": _advance, "answer": _answer, "rehearse": _rehearse}[args.command](args)
+    return 0
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 
 from workloads import config_file
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.quantize.config import QuantizeSettings
 from workloads.tracking.registry import cache_directory
 from workloads.tracking.server import URL, connect
@@ -46,19 +46,16 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
-    try:
-        settings = config_file.settings(QuantizeSettings, args)
-        if args.publish_slower:
-            settings = settings.model_copy(update={"publish_slower": args.publish_slower})
-        if args.print:
-            print(settings.model_dump_json(indent=2))
-            return 0
-        return _quantize(args, settings)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    settings = config_file.settings(QuantizeSettings, args)
+    if args.publish_slower:
+        settings = settings.model_copy(update={"publish_slower": args.publish_slower})
+    if args.print:
+        print(settings.model_dump_json(indent=2))
+        return 0
+    return _quantize(args, settings)
 
 
 def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.quantize.run import THREADS
 from workloads.quantize.samples import Samples
 from workloads.quantize.score import answers, outputs
@@ -89,6 +89,7 @@ def _compare_on(
     return ModelComparison(held.name, len(held_out_rows), accuracy(models[0]), accuracy(models[1]))
 
 
+@as_command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("workloads.quantize.compare", __doc__, STATUS)
     parser.add_argument("before", metavar="BEFORE", type=Path, help="a model")
@@ -98,11 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="JSON")
     args = parser.parse_args(argv)
-    try:
-        comparisons = compare(args.before, args.after, args.training)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    comparisons = compare(args.before, args.after, args.training)
     partial = args.out.with_name(f".{args.out.name}.partial")
     partial.write_text(json.dumps([asdict(each) for each in comparisons], indent=1) + "\n")
     partial.replace(args.out)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model, publish
 from workloads.serving.runtimes.cuda import CudaGpu
@@ -147,6 +147,7 @@ def _build_engine(python: str, request: dict[str, object], library: str) -> str:
     return str(response["version"])
 
 
+@as_command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("workloads.quantize.engine", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="a published model")
@@ -168,11 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     builder = BuilderSettings(args.workspace, args.builder_level, args.timing_cache)
-    try:
-        model = build(args.model, args.out, args.max_batch, args.library, builder=builder)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    model = build(args.model, args.out, args.max_batch, args.library, builder=builder)
     print(f"published {args.out}: {', '.join(model.files)}")
     if line := model.lineage["engine"].get("trtexec"):
         print(f"the same by TensorRT's program: {line}")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workloads.checkpoint import disk
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.foreign import open_regular
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model, Tensor
@@ -100,6 +100,7 @@ def config(model: Model, max_batch: int) -> str:
     return str(text_format.MessageToString(result))
 
 
+@as_command
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("workloads.quantize.triton", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="a published model, or an engine of TensorRT")
@@ -111,11 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.max_batch < 1:
         parser.error(f"--max-batch: {args.max_batch} is less than 1")
-    try:
-        written = export(args.model, args.out, args.max_batch)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    written = export(args.model, args.out, args.max_batch)
     print(f"written {written}")
     return 0
 

@@ -15,8 +15,7 @@ import sys
 from pathlib import Path
 
 from workloads import config_file
-from workloads.command_line import new_parser
-from workloads.errors import UserError, print_error
+from workloads.command_line import as_command, new_parser
 from workloads.serving.settings import ServingSettings
 from workloads.serving.start import start
 
@@ -30,17 +29,14 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
-    try:
-        settings = config_file.settings(ServingSettings, args)
-        if args.print:
-            print(settings.model_dump_json(indent=2))
-            return 0
-        start(args.model, settings)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    settings = config_file.settings(ServingSettings, args)
+    if args.print:
+        print(settings.model_dump_json(indent=2))
+        return 0
+    start(args.model, settings)
     return 0
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from workloads import config_file
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.process_variables import as_environment
 from workloads.serving.ask import read_rows
 from workloads.serving.runtimes import EmbeddingRuntime, ForwardedRuntime, LanguageRuntime, Runtime, load_runtime
@@ -43,6 +43,7 @@ def measure(runtime: Runtime, rows: Path, max_batch: int) -> float:
     return right / len(labels)
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.canary", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
@@ -50,17 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("share", metavar="SHARE", type=float, help="least share of correct rows, such as 0.95")
     config_file.add_arguments(parser, "threads=1")
     args = parser.parse_args(argv)
-    try:
-        settings = config_file.settings(ServingSettings, args)
-        os.environ.update(as_environment(settings.variables))
-        runtime = load_runtime(args.model, settings)
-        if isinstance(runtime, LanguageRuntime | EmbeddingRuntime | ForwardedRuntime):
-            help = "Check a language model with `python -m workloads.evaluation`"
-            raise UserError(Diagnostic(str(args.model), "the model is a language model", "a classifier", help))
-        accuracy = measure(runtime, args.rows, settings.max_batch)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    settings = config_file.settings(ServingSettings, args)
+    os.environ.update(as_environment(settings.variables))
+    runtime = load_runtime(args.model, settings)
+    if isinstance(runtime, LanguageRuntime | EmbeddingRuntime | ForwardedRuntime):
+        help = "Check a language model with `python -m workloads.evaluation`"
+        raise UserError(Diagnostic(str(args.model), "the model is a language model", "a classifier", help))
+    accuracy = measure(runtime, args.rows, settings.max_batch)
     print(f"the canary is {accuracy:.4%} correct, at least {args.share:.2%} is required", flush=True)
     return 0 if accuracy >= args.share else WRONG
 

@@ -10,8 +10,8 @@ A file of `python -m workloads.export` is published with the training that it ca
 import sys
 from pathlib import Path
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.exported import exported_lineage
 from workloads.serving.model import Model, check_name, publish
 from workloads.serving.settings import ServingSettings
@@ -43,6 +43,7 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path, embe
     return publish(directory, files, name, (), (), lineage, runtime="llama.cpp")
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.gguf", __doc__, STATUS)
     parser.add_argument("file", metavar="FILE.gguf", type=Path)
@@ -52,11 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--embeddings", nargs="?", const="model", choices=POOLINGS, help=help)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the published model")
     args = parser.parse_args(argv)
-    try:
-        model = publish_gguf(args.file, args.name, args.card, args.out, args.embeddings)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    model = publish_gguf(args.file, args.name, args.card, args.out, args.embeddings)
     print(f"published {args.out}: {model.name} {model.version}, {args.file.stat().st_size / 1e6:.0f} MB", flush=True)
     return 0
 

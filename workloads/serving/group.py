@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 
 from workloads import config_file
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.settings import ServingSettings
 from workloads.serving.start import start
 from workloads.serving.vllm_settings import ReplicaSettings
@@ -59,6 +59,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.group", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
@@ -69,18 +70,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     config_file.add_arguments(parser, "parallel=8")
     args = parser.parse_args(argv)
-    try:
-        settings = config_file.settings(ServingSettings, args)
-        if args.print:
-            print(settings.model_dump_json(indent=2))
-            return 0
-        # the first process of a container ignores signals without a handler, also while it waits for the other pods
-        signal.signal(signal.SIGTERM, _exit)
-        place = replica(os.environ, args.port, args.interface, args.key)
-        start(args.model, settings.model_copy(update={"vllm": settings.vllm.model_copy(update={"replica": place})}))
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    settings = config_file.settings(ServingSettings, args)
+    if args.print:
+        print(settings.model_dump_json(indent=2))
+        return 0
+    # the first process of a container ignores signals without a handler, also while it waits for the other pods
+    signal.signal(signal.SIGTERM, _exit)
+    place = replica(os.environ, args.port, args.interface, args.key)
+    start(args.model, settings.model_copy(update={"vllm": settings.vllm.model_copy(update={"replica": place})}))
     return 0
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, print_error
 from workloads.serving.adapters import read_adapters
 from workloads.serving.ask import LocalServer
 from workloads.serving.switch import NotServing, SwitchPlan
@@ -54,6 +54,7 @@ def _loaded_adapters(server: LocalServer) -> dict[str, str]:
     return {str(name): str(directory) for name, directory in (adapters or {}).items()}
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "workloads.serving.load_adapters", __doc__, "Exit status: 0 loaded, 2 a file is wrong, 4 not loaded."
@@ -63,9 +64,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         names = load_adapters(SwitchPlan.model_validate_json(args.plan.read_bytes()), args.adapters)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
     except (OSError, ValidationError) as error:
         print_error(Diagnostic(str(args.plan), f"the file cannot be read: {error}", help="Run `rackwright up` again"))
         return 2

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from workloads import config_file
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.model import Tensor, read
 from workloads.serving.runtimes import (
     EmbeddingRuntime,
@@ -104,19 +104,16 @@ def _load(directory: Path, settings: ServingSettings) -> Runtime | ScoringRuntim
     return runtime
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.model_outputs", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
     config_file.add_arguments(parser, "threads=1")
     args = parser.parse_args(argv)
-    try:
-        settings = config_file.settings(ServingSettings, args)
-        runtime = _load(args.model, settings)
-        printed = scores(runtime) if isinstance(runtime, ScoringRuntime) else outputs(runtime)
-        print(json.dumps({"runtime": runtime.description, "outputs": printed}), flush=True)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    settings = config_file.settings(ServingSettings, args)
+    runtime = _load(args.model, settings)
+    printed = scores(runtime) if isinstance(runtime, ScoringRuntime) else outputs(runtime)
+    print(json.dumps({"runtime": runtime.description, "outputs": printed}), flush=True)
     return 0
 
 

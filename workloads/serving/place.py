@@ -16,7 +16,7 @@ from types import FrameType
 from typing import BinaryIO, Never
 
 from workloads.checkpoint import disk
-from workloads.command_line import new_parser
+from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving import model as model_directory
 from workloads.serving.model import MANIFEST_BYTES, NAME, Model
@@ -190,6 +190,7 @@ def _deadline(partial: Path, seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "workloads.serving.place",
@@ -205,9 +206,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         model = place(args.models, args.version, args.copy, args.accuracy_kept)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
     except OSError as error:  # a full drive, a missing tier
         where, problem = str(error.filename or args.models), f"the model cannot be copied: {error.strerror}"
         print_error(Diagnostic(where, problem, help="Correct the cause, and run the command again"))

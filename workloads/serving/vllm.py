@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from workloads.catalogue.models import serving_defaults, vllm_has
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.foreign import InvalidData, excerpt, parse_object, read_file
 from workloads.serving import fit
 from workloads.serving.exported import LINEAGE, exported_lineage
@@ -180,6 +180,7 @@ def weight_files(source: Path) -> list[Path]:
     return files
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.vllm", __doc__, STATUS)
     parser.add_argument("directory", metavar="DIR", type=Path, help="directory that `save_pretrained` wrote")
@@ -189,11 +190,7 @@ def main(argv: list[str] | None = None) -> int:
     help = "digest of the model's own code, which was read and may run"
     parser.add_argument("--code-sha256", metavar="DIGEST", help=help)
     args = parser.parse_args(argv)
-    try:
-        model = publish_vllm(args.directory, args.name, args.card, args.out, args.code_sha256)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    model = publish_vllm(args.directory, args.name, args.card, args.out, args.code_sha256)
     sizes = model.lineage["sizes"]
     reason = sizes.get(fit.UNKNOWN)
     gigabytes = (sizes["weights"] if reason else fit.parse_sizes(sizes).weight_bytes) / 1e9

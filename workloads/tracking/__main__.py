@@ -10,8 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from workloads.command_line import new_parser
-from workloads.errors import UserError, print_error
+from workloads.command_line import as_command, new_parser
 from workloads.tracking.registry import register
 from workloads.tracking.server import URL, connect
 from workloads.tracking.tracker import Tracker
@@ -19,6 +18,7 @@ from workloads.tracking.tracker import Tracker
 STATUS = "Exit status: 0 the server has all data, 2 bad input or refused, 3 server not reached."
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.tracking", __doc__, STATUS)
     parser.add_argument("directory", type=Path, metavar="DIR", help="directory of the run")
@@ -28,15 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--register", metavar="MODEL", help="register its final checkpoint as a version of this model")
     parser.add_argument("--journal", default="metrics.jsonl", metavar="FILE", help="name of the metrics file")
     args = parser.parse_args(argv)
-    try:
-        server = connect(args.tracking, os.environ)
-        Tracker(server, args.directory, print, args.journal).send()
-        if args.register:
-            print(f"{register(server, args.directory, args.register)} is registered")
-        return 0
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    server = connect(args.tracking, os.environ)
+    Tracker(server, args.directory, print, args.journal).send()
+    if args.register:
+        print(f"{register(server, args.directory, args.register)} is registered")
+    return 0
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import os
 import sys
 from pathlib import Path
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.gpus import hide_other_gpus
 from workloads.recipes import RECIPES
 from workloads.tracking.server import URL
@@ -52,33 +52,29 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
-    parser = arguments()
-    args = parser.parse_args(argv)
-    try:
-        config = load_config(args.source, args.changes)
-        if args.print:
-            print(config.model_dump_json(indent=2))
-            return 0
-        if args.out is None:
-            raise UserError(Diagnostic("--out", "the option is missing", "a directory for the run", "Add --out DIR"))
-        if args.register and not args.tracking:
-            note = "an MLflow server registers versions"
-            raise UserError(Diagnostic("--register", "no server is named", help="Add --tracking URL", note=note))
-        hide_other_gpus()
-        check_launch(config, os.environ)  # before PyTorch, which takes seconds to import
-    except UserError as error:
-        # Every process prints: the first one that ends stops the others, perhaps before rank 0 has printed the error.
-        print_error(error)
-        return error.exit_status
+    args = arguments().parse_args(argv)
+    # Every process prints these errors: the first one that ends stops the others, perhaps before rank 0 has printed it.
+    config = load_config(args.source, args.changes)
+    if args.print:
+        print(config.model_dump_json(indent=2))
+        return 0
+    if args.out is None:
+        raise UserError(Diagnostic("--out", "the option is missing", "a directory for the run", "Add --out DIR"))
+    if args.register and not args.tracking:
+        note = "an MLflow server registers versions"
+        raise UserError(Diagnostic("--register", "no server is named", help="Add --tracking URL", note=note))
+    hide_other_gpus()
+    check_launch(config, os.environ)  # before PyTorch, which takes seconds to import
     try:
         with track_run(config, args.out, args.tracking, args.register):
             _train(config, args.out, args.stop_at, args.publish_worse)
-        return 0
     except UserError as error:
         if is_leader(os.environ):
-            print_error(error)
+            raise
         return error.exit_status
+    return 0
 
 
 def _train(config: TrainingConfig, out: Path, stop_at: int | None, publish_worse: str | None) -> None:

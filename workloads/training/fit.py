@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workloads.catalogue.accelerators import gpu_architecture, gpu_memory_bytes, gpu_names
-from workloads.command_line import new_parser
+from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.recipes import RECIPES
 from workloads.training.config import TrainingConfig
@@ -89,15 +89,12 @@ def arguments() -> ArgumentParser:
     return parser
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
-    try:
-        config = load_config(args.source, args.changes)
-        room = _memory_of(args.gpu)
-        return _print_layouts(config, args.gpu, room, args.hosts, args.gpus, args.all)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    config = load_config(args.source, args.changes)
+    room = _memory_of(args.gpu)
+    return _print_layouts(config, args.gpu, room, args.hosts, args.gpus, args.all)
 
 
 def _print_layouts(config: TrainingConfig, gpu: str, room: int, hosts: int, per_host: int, show_all: bool) -> int:

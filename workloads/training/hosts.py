@@ -28,8 +28,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.training.metrics import elastic_name, file_of
 from workloads.training.plan import LaunchHost, LaunchPlan, commands, process_environment, ssh_command
 
@@ -363,6 +363,7 @@ def rotate_log(plan: LaunchPlan, descriptor: int = 1) -> None:
             os.ftruncate(descriptor, 0)
 
 
+@as_command
 def main() -> int:
     parser = new_parser("workloads.training.hosts", __doc__)
     parser.add_argument("plan", type=Path, metavar="RUN.json")
@@ -370,23 +371,19 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="time limit of await (default 600)")
     args = parser.parse_args()
     plan = LaunchPlan.read(args.plan)
-    try:
-        match args.verb:
-            case "start":
-                return start(plan)
-            case "await":
-                return await_first_step(plan, args.seconds)
-            case "check":
-                check_host(plan)
-            case "ready":
-                print(prepare_host(plan))
-            case "logged":
-                print("\n".join(files_with_steps(plan)))
-            case "close":
-                close_host(plan)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    match args.verb:
+        case "start":
+            return start(plan)
+        case "await":
+            return await_first_step(plan, args.seconds)
+        case "check":
+            check_host(plan)
+        case "ready":
+            print(prepare_host(plan))
+        case "logged":
+            print("\n".join(files_with_steps(plan)))
+        case "close":
+            close_host(plan)
     return 0
 
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from workloads.command_line import new_parser
-from workloads.errors import UserError, print_error
+from workloads.command_line import as_command, new_parser
 from workloads.training.__main__ import arguments as training_arguments
 from workloads.training.config import ImageClassifier, TrainingConfig
 from workloads.training.load_config import load_config
@@ -71,16 +70,13 @@ def environment(processes: int, inherited: Mapping[str, str]) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **inherited}
 
 
+@as_command
 def main() -> int:
     parser = new_parser("workloads.training.launch", __doc__)
     parser.add_argument("-np", type=int, required=True, metavar="N", help="processes on this machine")
     args, arguments = parser.parse_known_args()
     training, _ = training_arguments().parse_known_args(arguments)
-    try:
-        config = load_config(training.source, training.changes)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    config = load_config(training.source, training.changes)
     launcher, reason = choose_launcher(config, find_spec("horovod") is not None, has_gpus())
     print(f"launcher: {launcher} ({reason})", flush=True)
     argv = command(args.np, arguments, launcher == "horovod")

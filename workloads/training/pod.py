@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from workloads.command_line import new_parser
-from workloads.errors import UserError, print_error
+from workloads.command_line import as_command, new_parser
 from workloads.training.hosts import (
     LaunchedProcesses,
     LaunchResult,
@@ -70,16 +69,13 @@ def number_of(first: int, environment: Mapping[str, str]) -> int:
     return first + int(environment.get(INDEX, "0"))
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.training.pod", __doc__)
     parser.add_argument("plan", type=Path, metavar="RUN.json")
     parser.add_argument("--first", type=int, default=0, help="number of the first pod of the job (default 0)")
     args = parser.parse_args(argv)
-    try:
-        return run(LaunchPlan.read(args.plan), number_of(args.first, os.environ))
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    return run(LaunchPlan.read(args.plan), number_of(args.first, os.environ))
 
 
 if __name__ == "__main__":

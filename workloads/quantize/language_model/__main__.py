@@ -17,8 +17,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from workloads.command_line import new_parser
-from workloads.errors import Diagnostic, UserError, print_error
+from workloads.command_line import as_command, new_parser
+from workloads.errors import Diagnostic, UserError
 from workloads.evaluation import gate
 from workloads.evaluation.data import EvaluationData, read_files
 
@@ -49,13 +49,10 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        return _quantize(args)
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+    return _quantize(args)
 
 
 def _quantize(args: Namespace) -> int:

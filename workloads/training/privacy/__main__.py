@@ -8,12 +8,12 @@ import json
 import sys
 from pathlib import Path
 
-from workloads.command_line import new_parser
-from workloads.errors import UserError, print_error
+from workloads.command_line import as_command, new_parser
 
 STATUS = "Exit status: 0 printed, 2 there is no such ledger or run."
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.training.privacy", __doc__, STATUS)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -23,20 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     signed = commands.add_parser("receipt", help="what the model of a run promises")
     signed.add_argument("directory", type=Path, metavar="DIR", help="directory of the run")
     args = parser.parse_args(argv)
-    try:
-        from workloads.training.privacy import report
-        from workloads.training.privacy.ledger import Ledger
+    from workloads.training.privacy import report
+    from workloads.training.privacy.ledger import Ledger
 
-        if args.command == "ledger":
-            print(json.dumps(report.ledger_data(Ledger(args.directory, args.data))))
-        else:
-            from workloads.training.privacy.receipts import receipt
+    if args.command == "ledger":
+        print(json.dumps(report.ledger_data(Ledger(args.directory, args.data))))
+    else:
+        from workloads.training.privacy.receipts import receipt
 
-            print(json.dumps(receipt(args.directory)))
-        return 0
-    except UserError as error:
-        print_error(error)
-        return error.exit_status
+        print(json.dumps(receipt(args.directory)))
+    return 0
 
 
 if __name__ == "__main__":

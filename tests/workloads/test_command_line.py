@@ -1,0 +1,49 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from workloads.command_line import as_command
+from workloads.errors import Diagnostic, UserError
+
+
+def ended(error: BaseException) -> int:
+    @as_command
+    def main() -> int:
+        raise error
+
+    return main()
+
+
+def test_errors_of_users_end_with_their_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(UserError(Diagnostic("data.jsonl", "it is empty"))) == UserError.exit_status
+    assert "data.jsonl: it is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_drive_is_named_with_the_file(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(OSError(number, os.strerror(number), "/srv/full/model.gguf")) == 4
+    error = capsys.readouterr().err
+    assert "/srv/full/model.gguf: no space is left on its drive" in error
+    assert "Free some space" in error
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    with pytest.raises(PermissionError):
+        ended(PermissionError(errno.EACCES, "denied"))
+
+
+def test_ctrl_c_before_a_step_leaves_no_traceback() -> None:
+    program = (
+        "import sys, time\nfrom workloads.command_line import as_command\n@as_command\ndef main():\n"
+        "    print('started', flush=True)\n    time.sleep(600)\nsys.exit(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "interrupted; the command can be run again\n")
