@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -50,6 +50,17 @@ def copy_atomic(source: Path, target: Path) -> None:
     """Copy the content of *source* to *target*."""
     with open_regular(source, follow=True) as content, replacing(target) as file:
         shutil.copyfileobj(content, file)
+
+
+def linked_elsewhere(directory: Path, files: Iterable[Path]) -> list[Path]:
+    """Return those of *files*, which are in *directory*, whose content is elsewhere by a link.
+
+    Others who write the directory would choose what is read there. The cache of Hugging Face has its files in a
+    directory of its own, ``blobs``, beside that of the snapshots.
+    """
+    own = directory.resolve()
+    homes = (own, own.parent.parent / "blobs") if own.parent.name == "snapshots" else (own,)
+    return [file for file in files if not any(file.resolve().is_relative_to(home) for home in homes)]
 
 
 def fsync_directory(path: Path) -> None:

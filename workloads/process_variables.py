@@ -103,7 +103,7 @@ BY_SOURCE: Mapping[str, Mapping[Form, str]] = {
         NUMBER: "TORCHINDUCTOR_COMPILE_THREADS",
     },
     "vLLM 001f69f: vllm/envs.py": {
-        choice("DEBUG", "INFO", "WARNING", "ERROR"): "VLLM_LOGGING_LEVEL",
+        choice("INFO", "WARNING", "ERROR"): "VLLM_LOGGING_LEVEL",
         choice("fork", "spawn"): "VLLM_WORKER_MULTIPROC_METHOD",
         choice("FP", "INT8", "INT6", "INT4", "NONE"): "VLLM_ROCM_QUICK_REDUCE_QUANTIZATION",
         choice("HND", "NHD"): "VLLM_KV_CACHE_LAYOUT",
@@ -151,7 +151,7 @@ BY_SOURCE: Mapping[str, Mapping[Form, str]] = {
 """Variables that tune communication, memory, logs and kernels, by their source and the form of their values.
 
 A name is here after a look at what it does: no variable that loads code, reads or writes a file, opens a listener,
-shows other GPUs, or logs what clients ask.
+shows other GPUs, or logs what clients ask: at level DEBUG vLLM writes whole messages and answers.
 """
 FORMS: Mapping[str, Form] = {
     name: form for forms in BY_SOURCE.values() for form, names in forms.items() for name in names.split()

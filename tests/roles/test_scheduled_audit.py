@@ -11,7 +11,7 @@ import pytest
 from tests.support.monitoring import files
 
 COMMAND = """\
-#!/bin/sh
+#!PLACE/suite/bin/python
 [ "$2 $3 $4" = "$2 --digests digests/$2.json" ] || exit 9
 shift 7
 echo new > "$1"
@@ -32,8 +32,20 @@ def installed(place: Path, status: int = 0) -> Path:
     command = place / "suite" / "bin" / "rackwright"
     for directory in (command.parent, place / "project", place / "state"):
         directory.mkdir(parents=True)
-    command.write_text(COMMAND.replace("STATUS", str(status)))
+    command.write_text(COMMAND.replace("STATUS", str(status)).replace("PLACE", str(place)))
     command.chmod(0o755)
+    interpreter, stack, module = (
+        place / "python" / "bin" / "python",
+        place / "project" / "stacks" / "rack.py",
+        place / "suite" / "lib" / "module.py",
+    )
+    for file in (interpreter, stack, module, place / "suite" / "pyvenv.cfg"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    interpreter.unlink()
+    interpreter.write_bytes(Path("/bin/sh").read_bytes())
+    interpreter.chmod(0o755)
+    (command.parent / "python").symlink_to(interpreter)
     return command
 
 
@@ -63,7 +75,9 @@ def test_a_stack_without_a_report_keeps_its_earlier_metrics(status: int, kept: s
 
 @pytest.mark.parametrize(("path", "mode", "owner"), [
     ("suite/bin/rackwright", 0o775, 0), ("suite/bin", 0o777, 0), ("suite", 0o755, 65534), ("project", 0o757, 0),
-    ("project", 0o755, 65534), ("other", 0o755, 65534), ("other", 0o777, 0),
+    ("project", 0o755, 65534), ("other", 0o755, 65534), ("other", 0o777, 0), ("project/stacks", 0o755, 65534),
+    ("project/stacks/rack.py", 0o755, 65534), ("project/stacks/rack.py", 0o664, 0), ("python/bin", 0o755, 65534),
+    ("python/bin/python", 0o755, 65534), ("suite/lib/module.py", 0o646, 0), ("hop", 0o755, 65534), ("hop", 0o777, 0),
 ])  # fmt: skip
 def test_a_command_that_others_may_write_does_not_get_the_key(path: str, mode: int, owner: int, place: Path):
     command, other = installed(place), place / "other" / "rackwright"
@@ -71,12 +85,18 @@ def test_a_command_that_others_may_write_does_not_get_the_key(path: str, mode: i
     if path.startswith("other"):
         command.rename(other)
         command.symlink_to(other)
+    if path.startswith("hop"):
+        hop = place / "hop" / "present"
+        hop.parent.mkdir()
+        command.rename(other)
+        hop.symlink_to(other)
+        command.symlink_to(hop)
     os.chown(place / path, owner, 0)
     (place / path).chmod(mode)
     done = audited(place)
 
     assert (done.returncode, [*(place / "state").iterdir()]) == (2, [])
-    assert f"{place / path}: others than root may write to it" in done.stderr
+    assert "others than root may write to it" in done.stderr
 
 
 def test_a_command_that_is_missing_is_an_error(place: Path):

@@ -12,6 +12,8 @@ from pydantic_core import from_json, to_json
 USAGE, FINISH, FINGERPRINT = b'"usage":{', b'"finish_reason":"', "system_fingerprint"
 """Texts that mark events, as vLLM writes them: a text of the model has its quotation marks escaped."""
 END = b"\n\n"
+CLOSING_EVENTS = 2
+"""The most events without a token after the last count: the end of a block, of the message or of the stream."""
 
 
 class EventFilter:
@@ -26,10 +28,10 @@ class EventFilter:
         self._rest = b""
         self._last: list[bytes] = []
         """Last events of choices, which wait for the fingerprint that is in the event with the usage."""
-        self.events = 0
-        """Events so far, an estimate of the tokens of a stream that ends without its usage."""
-        self.usage: dict[str, int] = {}
-        """Tokens of prompt and answer, once they are known."""
+        self._uncounted = 0
+        """Events since vLLM's last count of the tokens."""
+        self._usage: dict[str, int] = {}
+        """Tokens of prompt and answer, as vLLM has counted them last."""
         self.finish: str | None = None
         """The reason why the text ended."""
         self.is_cut = False
@@ -40,8 +42,8 @@ class EventFilter:
         whole, separator, self._rest = (self._rest + part).rpartition(END)
         if not separator:
             return b""
-        self.events += whole.count(b"data:")
         if USAGE not in whole and FINISH not in whole:
+            self._uncounted += whole.count(b"data:")
             return whole + END
         return b"".join(map(self._pass, whole.split(END)))
 
@@ -51,14 +53,26 @@ class EventFilter:
         self._last, self._rest = [], b""
         return rest
 
+    @property
+    def total(self) -> dict[str, int]:
+        """Tokens of prompt and answer: those that vLLM has counted, and one for each event after them.
+
+        A protocol may count the prompt at the begin and the answer at the end, which a stream that is left has not.
+        """
+        more = max(0, self._uncounted - CLOSING_EVENTS) if self._usage else self._uncounted
+        return {**self._usage, "tokens": self._usage.get("tokens", 0) + more}
+
     def _pass(self, event: bytes) -> bytes:
         """Return the bytes that go to the client for *event*."""
+        self._uncounted += event.count(b"data:")
         if self.is_cut:
             event = as_length(event)
         if USAGE not in event and FINISH not in event:
             return event + END
         data = _parse(event)
-        self.usage |= usage_of(data)
+        if counted := usage_of(data):
+            self._usage |= counted
+            self._uncounted = 0
         choices = data.get("choices")
         for choice in choices or []:
             self.finish = choice.get("finish_reason") or self.finish

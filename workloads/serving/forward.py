@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -34,6 +34,8 @@ from workloads.serving.upstream import Upstream, UpstreamError, UpstreamResponse
 HEADERS = ("accept", "content-type", "traceparent", "tracestate", "anthropic-version", "anthropic-beta")
 """Headers of a request that go to vLLM. Others steer vLLM itself, such as its choice of a rank."""
 MODELS_SECONDS = 10.0
+URL_FIELDS = ("url", "image_url", "audio_url", "video_url")
+"""Fields of requests that have the URL of a picture, a sound or a film, or its content as a URL."""
 GRACE_SECONDS = 5.0
 """Seconds after the time limit in which vLLM may end a text with what it has so far."""
 
@@ -90,16 +92,19 @@ class Forwarder:
             async with AsyncExitStack() as cleanup, read_body(request, settings) as content:
                 start, began = time.perf_counter(), loop.time()
                 deadline = began + settings.deadline_seconds
+                # never the client's own: a second request with it could end the first one
+                request_id = uuid.uuid4().hex
                 prepared = await offload(
-                    len(content), settings.deadline_seconds, self._prepare, content, route, request.state.key
-                )
+                    len(content), settings.deadline_seconds, self._prepare, content, route, request_id,
+                    request.state.key,
+                )  # fmt: skip
                 del content
                 if route.computes:
                     await or_disconnect(request, self._admission.acquire(deadline))
                     slot = time.perf_counter()
                     cleanup.callback(lambda: self._admission.release(time.perf_counter() - slot))
                 limit = began + (settings.stream_seconds if prepared.streams else settings.answer_seconds)
-                exchange = Exchange(self._upstream, request, route, prepared, start, limit)
+                exchange = Exchange(self._upstream, request, route, prepared, request_id, start, limit)
                 cleanup.push_async_callback(exchange.finish)
                 await or_disconnect(request, exchange.open())
                 if exchange.streams:
@@ -107,10 +112,10 @@ class Forwarder:
                     return exchange.stream(cleanup.pop_all())
                 return await or_disconnect(request, exchange.whole())
 
-    def _prepare(self, content: bytes, route: Route, key: Key | None) -> "PreparedRequest":
+    def _prepare(self, content: bytes, route: Route, request_id: str, key: Key | None) -> "PreparedRequest":
         if ends_at_prompt_logprobs(self._settings):
             refuse_prompt_logprobs(content, route.path)
-        return prepare(content, route, self._settings.vllm.kv_transfer, key)
+        return prepare(content, route, request_id, self._settings.vllm.kv_transfer, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,68 +127,116 @@ class PreparedRequest:
     """Whether the client has asked for a stream."""
     hides_usage: bool = False
     """Whether the body asks for the usage of a stream, and the client has not."""
-    prompts: int = 1
-    """Texts of a request for completions; vLLM gives each an id of its own."""
+    ids: tuple[str, ...] = ()
+    """vLLM's ids of its texts; empty if they are not known."""
     prompt_tokens: int = 0
     """About the tokens of the prompt, for an answer that ends before vLLM has counted them."""
 
 
 def prepare(
-    content: bytes, route: Route, transfer: KvTransferSettings | None = None, key: Key | None = None
+    content: bytes, route: Route, request_id: str, transfer: KvTransferSettings | None = None, key: Key | None = None
 ) -> PreparedRequest:
     """Return the request with the body *content*; a stream of completions is always asked for its usage.
 
+    Args:
+        request_id: The id that vLLM gets for it.
+
     Raises:
-        HttpError: 400 if there are too many values to parse, if vLLM could read a request for completions in another
-            way than this server, so that a stream would come without its usage; 400 or 403 if it names the cache of
-            another server and may not.
+        HttpError: 400 if there are too many values to parse, if vLLM could read the request in another way than this
+            server, so that it would come without its usage or with fields that are not checked; 400 or 403 if it names
+            the cache of another server and may not.
     """
     if not route.computes:
         return PreparedRequest(content)
+    if route.takes_forms and content.startswith(b"--"):  # a form with a recording begins with its boundary
+        check_parameters(None, transfer, key)
+        return PreparedRequest(content)
+    request = _parse(content)
+    check_parameters(request, transfer, key)
+    fields: dict[str, Any] = {route.id_field: request_id} if route.id_field else {}
+    stream = route.has_usage_option and _streams(request)
+    options = request.get("stream_options") or {}
+    hides_usage = stream and options.get("include_usage") is not True
+    if hides_usage:
+        fields["stream_options"] = {**options, "include_usage": True}
+    ids = route.ids(request_id, _count_prompts(request))
+    return PreparedRequest(_with_fields(content, fields), stream, hides_usage, ids, estimate_tokens(request))
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    """Return the data of a body.
+
+    Raises:
+        HttpError: it is no object of JSON in UTF-8, the only form that this server and vLLM read alike, or too large.
+    """
     if too_much := check_json(content):
-        if not route.has_usage_option and transfer is None:
-            return PreparedRequest(content, prompt_tokens=len(content) // 4)
         raise HttpError(400, f"the body: {too_much}")
     try:
         request = json.loads(content.decode())  # the parser of vLLM itself: others refuse half a surrogate
-    except (ValueError, RecursionError):  # a form with a recording begins with its boundary
-        request = None if content.startswith(b"--") else content.decode(errors="replace")
-    check_parameters(request, transfer, key)
-    if not route.has_usage_option:
-        return PreparedRequest(content, prompt_tokens=estimate_tokens(request))
+    except (ValueError, RecursionError):
+        request = None
     if not isinstance(request, dict):
         raise HttpError(400, "the body is no object of JSON in UTF-8")
-    stream, options = request.get("stream"), request.get("stream_options")
+    return request
+
+
+def _streams(request: Mapping[str, Any]) -> bool:
+    """Return whether *request* asks for a stream.
+
+    Raises:
+        HttpError: vLLM might read its fields in another way.
+    """
+    stream = request.get("stream")
     if not isinstance(stream, bool | None):
         raise HttpError(400, "stream: it is true or false", param="stream")
-    if not isinstance(options, dict | None):
+    if not isinstance(request.get("stream_options"), dict | None):
         raise HttpError(400, "stream_options: it is an object", param="stream_options")
-    prompt = request.get("prompt")
-    prompts = len(prompt) if isinstance(prompt, list) and not all(isinstance(each, int) for each in prompt) else 1
-    prepared = PreparedRequest(content, bool(stream), prompts=prompts, prompt_tokens=estimate_tokens(request))
-    if not stream or (options and options.get("include_usage") is True):
-        return prepared
-    # as the last field, which is the one that counts: all other bytes stay those of the client
-    usage = b',"stream_options":' + to_json({**(options or {}), "include_usage": True}) + b"}"
-    return replace(prepared, body=content.rstrip()[:-1] + usage, hides_usage=True)
+    return bool(stream)
+
+
+def _count_prompts(request: Mapping[str, Any]) -> int:
+    """Return the number of texts that a request for completions, or for several chats, asks for."""
+    for texts in (request.get("prompt"), request.get("messages")):
+        if isinstance(texts, list) and texts and not all(isinstance(each, int | Mapping) for each in texts):
+            return len(texts)
+    return 1
+
+
+def _with_fields(content: bytes, fields: Mapping[str, Any]) -> bytes:
+    """Return the body with *fields* as its last ones, which are those that count; other bytes stay the client's."""
+    if not fields:
+        return content
+    try:
+        added = json.dumps(fields)[1:].encode()
+    except RecursionError:
+        raise HttpError(400, "stream_options: it is too deep", param="stream_options") from None
+    rest = content.rstrip()[:-1].rstrip()
+    return rest + (b"" if rest.endswith(b"{") else b",") + added
 
 
 class Exchange:
     """One request to vLLM and its answer."""
 
     def __init__(
-        self, upstream: Upstream, request: Request, route: Route, prepared: PreparedRequest, start: float, limit: float
+        self,
+        upstream: Upstream,
+        request: Request,
+        route: Route,
+        prepared: PreparedRequest,
+        request_id: str,
+        start: float,
+        limit: float,
     ) -> None:
         """
         Args:
+            request_id: The id that vLLM gets for the request.
             start: The time by `time.perf_counter`, in seconds, at which the request was complete.
             limit: The loop's time at which vLLM has to end the answer.
         """
         self._upstream, self._request, self._route, self._prepared = upstream, request, route, prepared
         self._start, self._loop = start, asyncio.get_running_loop()
         self._log_fields: dict[str, Any] = request.state.log_fields
-        self._id = uuid.uuid4().hex
-        """vLLM's id of the request, never the client's own: a second request with it could end the first one."""
+        self._id = request_id
         self._response: UpstreamResponse | None = None
         self._opening: asyncio.Task[UpstreamResponse] | None = None
         self._has_ended = False
@@ -313,9 +366,9 @@ class Exchange:
         for timer in self._timers:
             timer.cancel()
         self._timers = [self._loop.call_later(GRACE_SECONDS, self._break_off)]
-        if self._route.has_usage_option:
+        if self._prepared.ids:
             self._end_text()
-        else:  # its id at vLLM is not known
+        else:
             self._break_off()
 
     async def finish(self) -> None:
@@ -355,8 +408,7 @@ class Exchange:
         is_cut = self._has_left or self._late
         if self._response and self.streams:
             finish = "left" if self._has_left else self._events.finish
-            used = self._events.usage or {"tokens": self._events.events}
-            self._log_fields |= {**used, **({"finish": finish} if finish else {})}
+            self._log_fields |= {**self._events.total, **({"finish": finish} if finish else {})}
         elif self._has_left:
             self._log_fields["finish"] = "left"
         if is_cut or (self._response and self.streams):
@@ -365,8 +417,8 @@ class Exchange:
     def _end_text(self) -> None:
         """Make vLLM end the text with the tokens that it has so far; the reason in the answer becomes `length`."""
         self._events.is_cut = True
-        ids = (f"chatcmpl-{self._id}", *(f"cmpl-{self._id}-{number}" for number in range(self._prepared.prompts)))
-        self._cut = asyncio.create_task(self._upstream.abort(ids))
+        if self._prepared.ids:
+            self._cut = asyncio.create_task(self._upstream.abort(self._prepared.ids))
 
     def _break_off(self) -> None:
         self._late = True
@@ -407,18 +459,20 @@ class ForwardedStream(Response):
 def estimate_tokens(request: object) -> int:
     """Return about the tokens of the texts in *request*, the data of a body: four bytes are one, as in English.
 
-    Images and sounds, which are texts that begin with ``data:``, are not counted, and neither are the names of fields.
+    Images and sounds are not counted: texts that begin with ``data:`` in a field for a URL, where no prompt can stand.
+    Neither are the names of fields.
     """
-    tokens, rest = 0, [request]
+    tokens, rest = 0, [("", request)]
     while rest:
         match rest.pop():
-            case str(text):
-                tokens += 0 if text.startswith("data:") else -(-len(text.encode(errors="replace")) // 4)
-            case dict(fields):
-                rest += fields.values()
-            case list(values):
-                rest += values
-            case int(number) if not isinstance(number, bool):  # that of a token
+            case name, str(text):
+                is_media = name in URL_FIELDS and text.startswith("data:")
+                tokens += 0 if is_media else -(-len(text.encode(errors="replace")) // 4)
+            case _, dict(fields):
+                rest += fields.items()
+            case name, list(values):
+                rest += ((name, value) for value in values)
+            case _, int(number) if not isinstance(number, bool):  # that of a token
                 tokens += 1
     return tokens
 

@@ -15,14 +15,42 @@ class Route:
     """Whether a stream has its usage only if the request asks for that, as completions do."""
     first_token: bytes = b"data:"
     """Text that the event with the first token has, and no earlier event."""
+    id_format: str = ""
+    """How vLLM makes the id of each prompt from the id of a request, and the number of the prompt; empty: it is not
+    known, and a text ends with its connection alone.
+
+    Source: the serving classes of vLLM 0.32, and their `_base_request_id`.
+    """
+    id_field: str = ""
+    """Field of the body that has the id, for a route that does not read it from the header."""
+    takes_forms: bool = False
+    """Whether the body is a form with a recording."""
+
+    def ids(self, request_id: str, prompts: int) -> tuple[str, ...]:
+        """Return vLLM's ids of the *prompts* texts of a request."""
+        if not self.id_format:
+            return ()
+        # several prompts may have the same id
+        return tuple(dict.fromkeys(self.id_format.format(id=request_id, number=number) for number in range(prompts)))
 
 
 ROUTES = (
-    Route("/v1/chat/completions", "Complete a chat", has_usage_option=True),
-    Route("/v1/completions", "Complete a text", has_usage_option=True),
-    Route("/v1/chat/completions/batch", "Complete several chats"),
-    Route("/v1/responses", "Answer, in OpenAI's later protocol", first_token=b'.delta"'),
-    Route("/v1/messages", "Answer, in Anthropic's protocol", first_token=b"content_block_delta"),
+    Route("/v1/chat/completions", "Complete a chat", has_usage_option=True, id_format="chatcmpl-{id}"),
+    Route("/v1/completions", "Complete a text", has_usage_option=True, id_format="cmpl-{id}-{number}"),
+    Route("/v1/chat/completions/batch", "Complete several chats", id_format="chatcmpl-{id}_{number}"),
+    Route(
+        "/v1/responses",
+        "Answer, in OpenAI's later protocol",
+        first_token=b'.delta"',
+        id_format="{id}_{number}",
+        id_field="request_id",
+    ),
+    Route(
+        "/v1/messages",
+        "Answer, in Anthropic's protocol",
+        first_token=b"content_block_delta",
+        id_format="chatcmpl-{id}",
+    ),
     Route("/v1/messages/count_tokens", "Count the tokens of a message", computes=False),
     Route("/v1/embeddings", "Embed texts"),
     Route("/v1/score", "Score pairs of texts"),
@@ -32,8 +60,8 @@ ROUTES = (
     Route("/rerank", "Sort documents by a query"),
     Route("/classify", "Classify texts"),
     Route("/pooling", "Return pooled hidden states"),
-    Route("/v1/audio/transcriptions", "Transcribe speech"),
-    Route("/v1/audio/translations", "Translate speech"),
+    Route("/v1/audio/transcriptions", "Transcribe speech", takes_forms=True),
+    Route("/v1/audio/translations", "Translate speech", takes_forms=True),
     Route("/tokenize", "Return the tokens of a text", computes=False),
     Route("/detokenize", "Return the text of tokens", computes=False),
 )

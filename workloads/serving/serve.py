@@ -132,7 +132,7 @@ class DrainingServer(uvicorn.Server):
         self._stop_seconds = settings.stop_seconds
         super().__init__(uvicorn.Config(
             app, http=protocol_with_limits(settings.head_seconds), ws="none", lifespan="on", log_config=None,
-            access_log=False, server_header=False, timeout_keep_alive=settings.idle_seconds,
+            access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=settings.idle_seconds,
             limit_concurrency=settings.connections_of_port, timeout_graceful_shutdown=settings.stop_seconds,
             ssl_context_factory=(lambda *_: tls) if tls else None,
         ))  # fmt: skip

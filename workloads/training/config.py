@@ -1,13 +1,25 @@
 """The complete configuration of a training run, readable without PyTorch."""
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from workloads.config_schema import Automatic, ConfigSchema, NotNegative, Positive, Share
 from workloads.privacy_settings import Privacy
 from workloads.training.privacy import refusals
+
+
+def _inside(pattern: str) -> str:
+    path = PurePosixPath(pattern)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise ValueError("a pattern selects files below the directory, such as *.jsonl or */train.jsonl")
+    return pattern
+
+
+FilePattern = Annotated[str, AfterValidator(_inside)]
+"""Pattern of file names below a directory, as of `pathlib.Path.glob`."""
 
 
 class ImageClassifier(ConfigSchema):
@@ -107,7 +119,7 @@ class Text(ConfigSchema):
     kind: Literal["text"] = "text"
     path: str
     """A file, or a directory in which *pattern* selects files."""
-    pattern: str = "*.txt"
+    pattern: FilePattern = "*.txt"
     sequence_length: PositiveInt
     bytes_at_most: PositiveInt | None = None
     tokenizer: str | None = None
@@ -143,7 +155,7 @@ class Conversations(ConfigSchema):
     kind: Literal["conversations"] = "conversations"
     path: str
     """A file, or a directory in which *pattern* selects files."""
-    pattern: str = "*.jsonl"
+    pattern: FilePattern = "*.jsonl"
     masked_by: MaskedBy | None = None
     """Masking policy of the files: other bytes than those of its report are refused."""
     tokenizer: str
@@ -166,7 +178,7 @@ class Preferences(ConfigSchema):
     kind: Literal["preferences"] = "preferences"
     path: str
     """A file, or a directory in which *pattern* selects files."""
-    pattern: str = "*.jsonl"
+    pattern: FilePattern = "*.jsonl"
     masked_by: MaskedBy | None = None
     """Masking policy of the files: other bytes than those of its report are refused."""
     tokenizer: str
@@ -201,7 +213,7 @@ class Tasks(ConfigSchema):
     kind: Literal["tasks"] = "tasks"
     path: str
     """A file, or a directory in which *pattern* selects files."""
-    pattern: str = "*.jsonl"
+    pattern: FilePattern = "*.jsonl"
     masked_by: MaskedBy | None = None
     """Masking policy of the files: other bytes than those of its report are refused."""
     tokenizer: str

@@ -17,6 +17,8 @@ from workloads.training.config import Conversations, MaskedBy, Preferences, Task
 
 LINE_BYTES = 64 << 20
 """Maximum length of a line; a longer one is read in parts, which are no JSON."""
+ROWS_AT_ONCE, BATCH_BYTES = 16, 1 << 30
+"""The most rows that are read at once from a Parquet file, and the most bytes that its largest column may give them."""
 SHOWN_PROBLEMS = 5
 PARQUET = ".parquet"
 
@@ -138,10 +140,7 @@ def _rows(file: Path, sha256: str | None = None) -> Iterator[tuple[str, Any]]:
     """
     try:
         if file.suffix == PARQUET:
-            from pyarrow import parquet
-
-            batches = parquet.ParquetFile(_open(file, sha256)).iter_batches()
-            for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
+            for number, row in enumerate(_parquet_rows(_open(file, sha256)), 1):
                 yield f"{file}, row {number}", row
             return
         with _open(file, sha256) as lines:
@@ -152,6 +151,30 @@ def _rows(file: Path, sha256: str | None = None) -> Iterator[tuple[str, Any]]:
         problem = f"{file} cannot be read: {error}"
         help, note = "Copy the file to this host, as JSON Lines or Parquet", "every host of the run reads it"
         raise UserError(Diagnostic("data.path", problem, help=help, note=note)) from error
+
+
+def _parquet_rows(content: BinaryIO) -> Iterator[Any]:
+    """Yield the rows of a Parquet file, or the error that a row is too long: few at a time, since equal texts take no
+    room in a file and much in memory.
+    """
+    from pyarrow import parquet
+
+    opened = parquet.ParquetFile(content)
+    meta = opened.metadata
+    sizes = [
+        meta.row_group(group).column(column).total_uncompressed_size
+        for group in range(meta.num_row_groups)
+        for column in range(meta.num_columns)
+    ]
+    rows = max(1, min(ROWS_AT_ONCE, BATCH_BYTES // max([*sizes, 1])))
+    for batch in opened.iter_batches(batch_size=rows):
+        if batch.nbytes <= LINE_BYTES:
+            yield from batch.to_pylist()
+            continue
+        for number in range(len(batch)):
+            row = batch.slice(number, 1)
+            too_long = MalformedRow(f"the row has more than {LINE_BYTES >> 20} MiB", "Shorten or remove it")
+            yield too_long if row.nbytes > LINE_BYTES else row.to_pylist()[0]
 
 
 def _parse_line(line: bytes) -> Any:

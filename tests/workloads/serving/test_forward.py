@@ -27,12 +27,18 @@ from workloads.serving import forward
 from workloads.serving.answers import HttpError
 from workloads.serving.event_filter import EventFilter
 from workloads.serving.forward import estimate_tokens, prepare
-from workloads.serving.forwarded_routes import ROUTES
+from workloads.serving.forwarded_routes import ROUTES, Route
 from workloads.serving.keys import Key, Keys
 from workloads.serving.upstream import ABORT
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-CHAT_ROUTE = next(route for route in ROUTES if route.path == CHAT)
+
+
+def route_of(path: str) -> Route:
+    return next(route for route in ROUTES if route.path == path)
+
+
+CHAT_ROUTE = route_of(CHAT)
 
 
 packed = partial(gzip.compress, mtime=0)
@@ -72,6 +78,11 @@ def test_a_request_passes_as_it_is(vllm: VllmApp, server) -> None:
         "connection",
     }
     assert (headers["authorization"], headers["traceparent"]) == (f"Bearer {KEY}", "00-1")
+
+
+def test_a_client_on_this_host_chooses_no_address_for_the_log(server) -> None:
+    ask(server.address, CHAT, asking(), {"x-forwarded-for": "203.0.113.66"})
+    assert [line["client"] for line in server.requests] == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": True}])
@@ -145,6 +156,41 @@ def test_a_client_that_leaves_ends_the_work_frees_its_slot_and_pays(vllm: VllmAp
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "id"), [("/v1/messages", "chatcmpl-{}"), ("/v1/responses", "{}_0")])
+def test_a_client_that_leaves_pays_in_each_protocol(vllm: VllmApp, path: str, id: str, stream: bool) -> None:
+    """Anthropic's protocol tells the tokens of an answer at the end of its stream, OpenAI's later one all of them."""
+    with here(vllm, Keys([daily_key(10)])) as server:
+        with leaving(server.address, path, asking("for ever", stream=stream)) as client:
+            eventually(lambda: vllm.requests)
+            if stream:
+                client.getresponse()
+        eventually(lambda: server.requests)
+        assert ask(server.address, path, asking(), DAILY).status == 429
+        assert paid_tokens(server) == (7, 3)
+
+    (_, headers, _), (aborted, _, ids) = vllm.requests
+    assert (aborted, json.loads(ids)["request_ids"]) == (ABORT, [id.format(headers["x-request-id"])])
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+def test_a_client_that_leaves_pays_each_event_if_vllm_does_not_count_them(
+    vllm: VllmApp, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(forward, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(vllm.aborted, "set", lambda: None)
+    with here(vllm, Keys([daily_key(10)])) as server:
+        with leaving(server.address, path, asking("for ever", stream=True)) as client:
+            response = client.getresponse()
+            content = b""
+            while content.count(b"more") < 20:
+                content += response.read1(4096)
+        assert vllm.left.acquire(timeout=60)
+        eventually(lambda: server.requests)
+
+    assert server.requests[0]["tokens"] >= 20
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_pays_about_its_prompt_if_vllm_does_not_count_it(
     vllm: VllmApp, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
@@ -163,6 +209,8 @@ def test_the_estimate_of_a_prompt_has_its_texts_and_tokens_alone() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4000}}
     request = {"messages": [{"content": ["a" * 4000, image]}], "prompt": [1, 2, 3], "temperature": 0.5}
     assert 1003 <= estimate_tokens(request) <= 1010
+    for name in ("content", "input", "text", "data", "prompt"):
+        assert estimate_tokens({name: "data:" + "a" * 4000}) > 1000, "a prompt may begin as a picture does"
 
 
 @pytest.mark.parametrize("stream", [1, 0, "true", "false", [], {}, 1.0])
@@ -210,7 +258,7 @@ def test_at_the_time_limit_vllm_ends_the_text(vllm: VllmApp, stream: bool, limit
     upstream_id = next(headers["x-request-id"] for path, headers, _ in vllm.requests if path == CHAT)
 
     assert (answer.status, choice["finish_reason"], line["finish"]) == (200, "length", "length")
-    assert ids == [f"chatcmpl-{upstream_id}", f"cmpl-{upstream_id}-0"]
+    assert ids == [f"chatcmpl-{upstream_id}"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -350,25 +398,55 @@ def test_an_encoded_body_is_decoded_within_the_limit(
     ("body", "prompts"),
     [
         ({"prompt": "a"}, 1), ({"prompt": ["a", "b"]}, 2), ({"prompt": [1, 2, 3]}, 1), ({"prompt": [[1], [2]]}, 2),
-        ({"messages": []}, 1),
+        ({"messages": []}, 1), ({"messages": [{"role": "user"}, {"role": "assistant"}]}, 1),
+        ({"messages": [[{"role": "user"}], [{"role": "user"}], []]}, 3),
     ],
 )  # fmt: skip
 def test_each_prompt_of_a_request_has_an_id(body: dict[str, Any], prompts: int) -> None:
-    assert prepare(json.dumps(body).encode(), CHAT_ROUTE).prompts == prompts
+    numbers = range(prompts)
+    content = json.dumps(body).encode()
+    assert prepare(content, route_of("/v1/completions"), "7f").ids == tuple(f"cmpl-7f-{each}" for each in numbers)
+    batch = route_of("/v1/chat/completions/batch")
+    assert prepare(content, batch, "7f").ids == tuple(f"chatcmpl-7f_{each}" for each in numbers)
+    assert prepare(content, CHAT_ROUTE, "7f").ids == ("chatcmpl-7f",)
+    assert prepare(content, route_of("/v1/embeddings"), "7f").ids == ()
+
+
+def test_a_response_has_the_id_of_the_server_and_none_of_the_client() -> None:
+    prepared = prepare(b'{"request_id": "resp_other", "input": "a" } \n', route_of("/v1/responses"), "7f")
+    assert (json.loads(prepared.body)["request_id"], prepared.ids) == ("7f", ("7f_0",))
+    assert prepare(b"{ }", route_of("/v1/responses"), "7f").body == b'{"request_id": "7f"}'
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"[]", b"1", b'{"stream": "yes"}', b'{"stream": true, "stream_options": 1}',
-        '{"stream": true}'.encode("utf-16"), b'\xef\xbb\xbf{"stream": true}',
+        b"", b"{", b"[]", b"1", b"--x", b'{"kv_transfer_params": {}', '{"stream": true}'.encode("utf-16"),
+        '{"stream": true}'.encode("utf-32"), b'\xef\xbb\xbf{"stream": true}', b'{"a": [' + b"[]," * 70_000 + b"1]}",
+        b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", b'{"a": ' + b"9" * 5000 + b"}",
     ],
 )  # fmt: skip
 def test_a_body_that_vllm_might_read_in_another_way_is_refused(body: bytes) -> None:
     """Python's own parser takes UTF-16 and a mark of UTF-8."""
-    with pytest.raises(HttpError) as refused:
-        prepare(body, CHAT_ROUTE)
-    assert refused.value.status == 400
+    for route in (each for each in ROUTES if each.computes and not (each.takes_forms and body == b"--x")):
+        with pytest.raises(HttpError) as refused:
+            prepare(body, route, "7f")
+        assert refused.value.status == 400, route.path
+
+
+@pytest.mark.parametrize("body", [b'{"stream": "yes"}', b'{"stream": true, "stream_options": 1}'])
+def test_options_of_a_stream_that_vllm_might_read_in_another_way_are_refused(body: bytes) -> None:
+    with pytest.raises(HttpError, match="stream"):
+        prepare(body, CHAT_ROUTE, "7f")
+
+
+@pytest.mark.parametrize("options", ['{"a":"\\ud800"}', '{"\\ud800":1}', '{"a":' + "[" * 500 + "]" * 500 + "}"])
+def test_options_of_a_stream_pass_whatever_they_have(options: str) -> None:
+    body = f'{{"stream": true, "stream_options": {options}}}'
+    assert json.loads(prepare(body.encode(), CHAT_ROUTE, "7f").body)["stream_options"] == {
+        **json.loads(options),
+        "include_usage": True,
+    }
 
 
 def test_events_are_the_same_wherever_the_parts_of_a_stream_end() -> None:
@@ -386,6 +464,6 @@ def test_events_are_the_same_wherever_the_parts_of_a_stream_end() -> None:
         content = stream + b"data: [DONE]\n\n"
         parts = [reader.feed(content[at : at + size]) for at in range(0, len(content), size)]
         assert b"".join([*parts, reader.end()]) == whole
-        assert (reader.usage, reader.finish, reader.events) == ({"prompt_tokens": 7, "tokens": 3}, "stop", 4)
+        assert (reader.total, reader.finish) == ({"prompt_tokens": 7, "tokens": 3}, "stop")
     assert whole.count(b"data:") == 3
     assert whole.endswith(b'"finish_reason":"stop"}],"system_fingerprint":"f"}\n\ndata: [DONE]\n\n')

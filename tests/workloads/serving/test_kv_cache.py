@@ -91,7 +91,7 @@ ASKED = {"do_remote_decode": True, "do_remote_prefill": False, "remote_engine_id
 ])  # fmt: skip
 def test_a_router_may_name_the_cache_of_a_peer(body: dict[str, Any], transfer: KvTransferSettings) -> None:
     check_parameters(body, transfer, ROUTER)
-    assert json.loads(prepare(json.dumps(body).encode(), CHAT, transfer, ROUTER).body) == body
+    assert json.loads(prepare(json.dumps(body).encode(), CHAT, "7f", transfer, ROUTER).body) == body
 
 
 @pytest.mark.parametrize("key", [USER, None])
@@ -101,7 +101,7 @@ def test_a_router_may_name_the_cache_of_a_peer(body: dict[str, Any], transfer: K
 def test_users_name_no_cache(parameters: dict[str, Any], transfer: KvTransferSettings, key: Key | None) -> None:
     """The blocks that a request names are read without a question: they may be those of another user's prompt."""
     with pytest.raises(HttpError, match="this key does not allow exchange") as caught:
-        prepare(json.dumps(request(**parameters)).encode(), CHAT, transfer, key)
+        prepare(json.dumps(request(**parameters)).encode(), CHAT, "7f", transfer, key)
     assert caught.value.status == 403
 
 
@@ -111,7 +111,7 @@ def test_users_name_no_cache(parameters: dict[str, Any], transfer: KvTransferSet
 ])  # fmt: skip
 def test_a_server_does_the_work_of_its_role_alone(parameters: dict[str, Any], transfer: KvTransferSettings) -> None:
     with pytest.raises(HttpError, match=f"a server of role {transfer.role} is asked for"):
-        prepare(json.dumps(request(**parameters)).encode(), CHAT, transfer, ROUTER)
+        prepare(json.dumps(request(**parameters)).encode(), CHAT, "7f", transfer, ROUTER)
 
 
 @pytest.mark.parametrize("place", [
@@ -122,13 +122,13 @@ def test_a_server_does_the_work_of_its_role_alone(parameters: dict[str, Any], tr
 ])  # fmt: skip
 def test_no_client_leads_vllm_to_another_host_or_port(place: dict[str, Any]) -> None:
     with pytest.raises(HttpError, match="it names no server that this one exchanges caches with"):
-        prepare(json.dumps(request(do_remote_prefill=True, **place)).encode(), CHAT, SETTINGS, ROUTER)
+        prepare(json.dumps(request(do_remote_prefill=True, **place)).encode(), CHAT, "7f", SETTINGS, ROUTER)
 
 
 @pytest.mark.parametrize("place", [{"remote_host": "10.141.0.23"}, {"remote_block_ids": [1]}, {"tp_size": 8}])
 def test_a_server_of_prompts_reads_no_cache(place: dict[str, Any]) -> None:
     with pytest.raises(HttpError, match="it names no server that this one exchanges caches with"):
-        prepare(json.dumps(request(do_remote_decode=True, **place)).encode(), CHAT, PROMPTS, ROUTER)
+        prepare(json.dumps(request(do_remote_decode=True, **place)).encode(), CHAT, "7f", PROMPTS, ROUTER)
 
 
 @pytest.mark.parametrize(("body", "transfer", "reason"), [
@@ -136,19 +136,27 @@ def test_a_server_of_prompts_reads_no_cache(place: dict[str, Any]) -> None:
     ({"kv_transfer_params": "10.141.0.23"}, SETTINGS, "a server of role decode is asked for"),
     ({"vllm_xargs": {"kv_transfer_params": {}}}, SETTINGS, "kv_transfer_params is a field of its own"),
     ({"vllm_xargs": {"kv_transfer_params": {}}}, None, "kv_transfer_params is a field of its own"),
-    (["no object"], SETTINGS, "reads bodies of JSON alone"),
+    (["no object"], SETTINGS, "no object of JSON"),
 ])  # fmt: skip
 def test_such_fields_are_refused_elsewhere(body: object, transfer: KvTransferSettings | None, reason: str) -> None:
     for route in (each for each in ROUTES if each.computes):
         with pytest.raises(HttpError, match=reason):
-            prepare(json.dumps(body).encode(), route, transfer, ROUTER)
+            prepare(json.dumps(body).encode(), route, "7f", transfer, ROUTER)
 
 
-def test_a_body_that_is_not_parsed_reaches_no_server_that_exchanges_caches() -> None:
-    route = next(each for each in ROUTES if each.computes and not each.has_usage_option)
+def test_a_form_reaches_no_server_that_exchanges_caches() -> None:
+    route = next(each for each in ROUTES if each.takes_forms)
     form = b'--boundary\r\nname="kv_transfer_params"\r\n\r\n{}'
-    many = b'{"kv_transfer_params": {"remote_host": "10.141.0.99"}, "input": [' + b"1," * (3 << 20) + b"1]}"
-    for content in (form, many):
-        assert prepare(content, route).body == content
-        with pytest.raises(HttpError):
-            prepare(content, route, SETTINGS, ROUTER)
+    assert prepare(form, route, "7f").body == form
+    with pytest.raises(HttpError, match="reads bodies of JSON alone"):
+        prepare(form, route, "7f", SETTINGS, ROUTER)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_no_body_that_only_vllm_would_read_names_a_cache(encoding: str) -> None:
+    """A server that keeps caches in host memory reads these fields as well."""
+    body = json.dumps({"input": "a", "kv_transfer_params": {"do_remote_prefill": True}}).encode(encoding)
+    for route in (each for each in ROUTES if each.computes):
+        for transfer in (None, SETTINGS):
+            with pytest.raises(HttpError):
+                prepare(body, route, "7f", transfer, ROUTER)

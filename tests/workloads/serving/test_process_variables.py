@@ -75,6 +75,7 @@ def test_variables_of_libraries_may_be_declared(name: str, value: int | str) -> 
         ("NCCL_" + "X" * 100, 1), ("NCCL_DEBUG\n", 1), ("NCCL_IB_DISABLE", 2), ("NCCL_IB_DISABLE", "yes"),
         ("NCCL_IB_TC", 2**70), ("NCCL_IB_HCA", "/dev/x"), ("NCCL_IB_HCA", "mlx5_0\n"), ("UCX_TLS", "rc," * TEXT_MAX),
         ("PYTORCH_CUDA_ALLOC_CONF", "a:/b"), ("CUDA_SCALE_LAUNCH_QUEUES", "0x25x"), ("NCCL_NET", "own"),
+        ("VLLM_LOGGING_LEVEL", "DEBUG"),
     ],
 )  # fmt: skip
 def test_other_names_and_values_are_refused(name: str, value: object) -> None:

@@ -145,6 +145,34 @@ def test_code_that_vllm_needs_is_refused_in_each_file(
         assert f"{source / name}: auto_map names code of the model's own" in printed
 
 
+@pytest.mark.parametrize("name", ["vocab.txt", "config.json", "modeling.py", "model.safetensors"])
+def test_a_file_of_another_directory_is_not_published_by_a_link(
+    source: Path, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The author of a model does not choose which files of the operator every host gets."""
+    other = tmp_path / "other"
+    other.write_bytes((source / name).read_bytes() if (source / name).exists() else b"a key")
+    (source / name).unlink(missing_ok=True)
+    (source / name).symlink_to(other)
+    is_published = name == "modeling.py"  # vLLM has the architecture, so this file stays here
+    assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == (
+        0 if is_published else 2
+    )
+    if not is_published:
+        assert f"{source / name}: it is a link to {other}" in capfd.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_snapshot_in_the_cache_of_hugging_face_is_published(source: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "1f", tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, file in enumerate(sorted(source.iterdir())):
+        file.rename(blobs / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    assert publishing.main([str(snapshot), "--name", "tiny", "--out", str(tmp_path / "out")]) == 0
+
+
 @pytest.fixture
 def own(source: Path) -> Path:
     """Return a model that needs code of its own, in two files."""

@@ -23,6 +23,19 @@ from workloads.serving.model import Model
 from workloads.serving.upstream import ABORT
 
 KEY, FINGERPRINT, WORDS = "the key of vLLM", "vllm-0.0-1", ("one", " two", " three")
+STREAMS = {
+    "/v1/messages": (
+        {"type": "message_start", "message": {"usage": {"input_tokens": 7, "output_tokens": 0}}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": " more"}},
+        {"type": "message_delta", "delta": {}, "usage": {"input_tokens": 7, "output_tokens": 3}},
+    ),
+    "/v1/responses": (
+        {"type": "response.created", "response": {"usage": None}},
+        {"type": "response.output_text.delta", "delta": " more"},
+        {"type": "response.completed", "response": {"usage": {"input_tokens": 7, "output_tokens": 3}}},
+    ),
+}
+"""Begin, middle and end of a stream that goes on until it is aborted, by path."""
 USAGE = {"prompt_tokens": 7, "total_tokens": 10, "completion_tokens": 3}
 
 
@@ -89,6 +102,11 @@ class VllmApp:
             return _error(400, "Conversation roles must alternate: hunter2")
         if prompt == "failing":
             return _error(500, "the engine failed at hunter2")
+        if request.url.path in STREAMS and asked.get("stream"):
+            return StreamingResponse(self._events(*STREAMS[request.url.path]), media_type="text/event-stream")
+        if prompt == "for ever" and request.url.path in STREAMS:
+            await self._until_disconnect(request)
+            return JSONResponse({"usage": {"input_tokens": 7, "output_tokens": 3}})
         if request.url.path not in ("/v1/chat/completions", "/v1/completions"):
             return JSONResponse({"path": request.url.path, "usage": {"input_tokens": 5, "output_tokens": 2}})
         if asked.get("stream"):
@@ -104,6 +122,17 @@ class VllmApp:
                 self.left.release()
                 raise RuntimeError("the client has left")
             await asyncio.sleep(0.01)
+
+    async def _events(self, begin: dict[str, Any], more: dict[str, Any], end: dict[str, Any]) -> AsyncIterator[bytes]:
+        try:
+            yield _event(begin)
+            while not self.aborted.is_set():
+                yield _event(more)
+                await asyncio.sleep(0.01)
+            yield _event(end)
+        finally:
+            if not self.aborted.is_set():
+                self.left.release()
 
     def _reason(self) -> str:
         return "abort" if self.aborted.is_set() else "stop"

@@ -132,6 +132,42 @@ def test_json_lines_and_parquet_give_the_same_examples(saved: Path, tmp_path: Pa
     assert data.load(config(str(tmp_path / "rows.parquet"), saved)).digest() == lines.digest()
 
 
+def test_long_rows_of_parquet_are_malformed_and_others_are_read(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal texts take no room in a file: 2,000 of 1 MiB were 47 kB, and 6 GB in memory."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setattr(row_files, "LINE_BYTES", 4096)
+    batches: list[int] = []
+    read = parquet.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        parquet.ParquetFile, "iter_batches",
+        lambda self, batch_size: (batches.append(batch_size), read(self, batch_size=batch_size))[1],
+    )  # fmt: skip
+    rows = [{"messages": [{**QUESTION, "content": f"{n}?"}, ANSWER]} for n in range(40)]
+    long = {"messages": [QUESTION, {**ANSWER, "content": "a" * 5000}]}
+    for several in (rows, [*rows, long]):
+        parquet.write_table(pyarrow.Table.from_pylist(several), tmp_path / "rows.parquet")
+        if several is rows:
+            assert len(data.load(config(str(tmp_path / "rows.parquet"), saved))) > 0
+    with pytest.raises(UserError, match=r"rows\.parquet, row 41: the row has more than 0 MiB"):
+        data.load(config(str(tmp_path / "rows.parquet"), saved))
+    assert set(batches) == {row_files.ROWS_AT_ONCE}
+
+    monkeypatch.setattr(row_files, "BATCH_BYTES", 1)
+    with pytest.raises(UserError):
+        data.load(config(str(tmp_path / "rows.parquet"), saved))
+    assert batches[-1] == 1
+
+
+@pytest.mark.parametrize("pattern", ["/etc/passwd", "../other.jsonl", "a/../../b", "", "."])
+def test_a_pattern_selects_files_below_the_directory_alone(saved: Path, tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(ValueError, match="below the directory"):
+        config(str(tmp_path), saved, pattern=pattern)
+
+
 def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, tmp_path: Path) -> None:
     rows = [{"messages": [{**QUESTION, "content": f"{n}?"}, ANSWER]} for n in range(60)]
     held = config(write(tmp_path / "all.jsonl", rows), saved, sequence_length=16, held_out=0.2)

@@ -20,7 +20,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.export.hugging_face import BESIDE_WEIGHTS
 from workloads.quantize.language_model.formats import WeightFormat
 from workloads.quantize.language_model.matrices import MatrixChoice, TensorHead
-from workloads.serving.vllm import CONFIG, INDEX, read_object, weight_files
+from workloads.serving.vllm import CONFIG, INDEX, read_object, refuse_links, weight_files
 
 CARD = "README.md"
 
@@ -47,7 +47,7 @@ def read_source(directory: Path) -> SourceCheckpoint:
     """Return the checkpoint in *directory*, with the heads of its tensors.
 
     Raises:
-        UserError: A file is missing, unreadable, or has weights that are quantised already.
+        UserError: A file is missing, unreadable, or a link to another directory, or its weights are quantised already.
     """
     config = read_object(directory / CONFIG)
     if "quantization_config" in config:
@@ -55,6 +55,8 @@ def read_source(directory: Path) -> SourceCheckpoint:
         problem, help = f"the model is quantised already, by {method}", "Name the model that it was made from"
         raise UserError(Diagnostic(str(directory), problem, "weights in fp32, bf16 or fp16", help))
     files = weight_files(directory)
+    beside = (directory / name for name in (*BESIDE_WEIGHTS, CARD))
+    refuse_links(directory, [*files, *(each for each in beside if each.is_file())])
     tensors: dict[str, TensorHead] = {}
     for file in files:
         try:
