@@ -86,8 +86,8 @@ class Vllm(Schema):
     adapters: dict[Annotated[str, Field(pattern=ADAPTER_NAME)], LoraAdapter] = Field(default_factory=dict)
     """LoRA adapters, by the name of the model that clients ask for."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further options of `vllm serve`, by their names without the two hyphens. Options that load code or open listeners
-    are refused."""
+    """Further options of `vllm serve`, by their names without the two hyphens: those of docs/reference/vllm-options.md,
+    of which none loads code, opens a listener or logs what clients ask."""
     port: Annotated[int, Field(ge=1024, le=65532)] = 29500
     """First of three ports between the hosts of a replica, on their fabric."""
 

@@ -18,6 +18,7 @@ from tests.reference import (
     rules,
     settings,
     variables,
+    vllm_options,
     volatile_facts,
 )
 from tests.support.log import ROOT
@@ -34,6 +35,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "catalogue.md": catalogue.render,
     "facts.md": facts.render,
     "variables.md": variables.render,
+    "vllm-options.md": vllm_options.render,
     "volatile-facts.md": volatile_facts.render,
     "claims.md": claims.render,
     "rules.md": rules.render,

@@ -281,7 +281,7 @@ def test_a_declared_layout_is_held_to(project: Project, declared: str, layout: d
         (
             "wide",
             "{options: {trust-remote-code: true}}",
-            "got 'other values'; option trust-remote-code loads code",
+            "got 'other values'; option trust-remote-code is none of docs/reference/vllm-options.md",
         ),
         ("wide", "{options: {port: 1}}", "servers.talk.vllm.options: got 'other values'; option port follows from"),
         ("wide", "{reasoning_parser: 'a b'}", "servers.talk.vllm.reasoning_parser: got 'a b'"),

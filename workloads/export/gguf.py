@@ -16,21 +16,11 @@ from workloads.errors import Diagnostic, UserError
 from workloads.export import hugging_face
 from workloads.export.rounding import Q8_0, QUANTIZED, ROUTERS, is_quantized
 from workloads.export.trained import ExportDiffers, TrainedModel, fixed_tokens, logits
-from workloads.foreign import parse_json, read_file
-from workloads.training.tokenizer import TEXTS, load_tokenizer
+from workloads.training.tokenizer import TEXTS, llama_split, load_tokenizer, read_tokenizer
 
-TOKENIZER_BYTES, TOKENIZER_VALUES = 256 << 20, 8_000_000
-"""Maximum size and number of values of a tokenizer; those of large models have 40 MiB and 2 million."""
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "deepseek_v3": "deepseek2"}
 """llama.cpp's names of the architectures, by transformers' model types."""
 Value = bool | int | float | str | list[str] | list[int]
-_CONTRACTIONS, _REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-PRE_TOKENIZERS = {
-    None: "gpt-2",
-    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}": "llama-bpe",
-    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}": "qwen2",
-}
-"""llama.cpp's names of the splits of a text into words, by their regular expressions; None is GPT-2's."""
 NO_MERGE = "[none] [none]"
 """A merge that never applies, for a tokenizer without merges: the writer leaves empty lists out, which llama.cpp wants.
 A merge joins single letters, or what others have joined, and no letter is so long."""
@@ -237,8 +227,7 @@ def read_vocabulary(source: Path, size: int) -> Vocabulary:
     """
     path = source / "tokenizer.json"
     try:
-        text = read_file(path, TOKENIZER_BYTES) if path.is_file() else b"{}"
-        found = _vocabulary(parse_json(text, TOKENIZER_BYTES, max_items=TOKENIZER_VALUES, lenient=True), size)
+        found = _vocabulary(read_tokenizer(path) if path.is_file() else {}, size)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         problem, help = (
             f"{path} is malformed: {error!r}",
@@ -246,15 +235,17 @@ def read_vocabulary(source: Path, size: int) -> Vocabulary:
         )
         raise UserError(Diagnostic("--to gguf", problem, "a tokenizer.json of Hugging Face", help)) from None
     if not found:
-        problem, expected = "the tokenizer is not one that this export knows", "BPE of bytes, as of Llama 3 or Qwen"
-        raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
+        problem = "the tokenizer is not one that this export knows"
+        expected = "BPE of bytes, as of Llama 3, Qwen or DeepSeek-V3"
+        help = "Export it with --to huggingface, if transformers divides texts as its tokenizer.json says"
+        raise UserError(Diagnostic("--to gguf", problem, expected, help))
     return found
 
 
 def _vocabulary(values: Mapping[str, Any], size: int) -> Vocabulary | None:
     """Return the vocabulary in the content of a tokenizer.json; None if this export does not know it."""
     model = values.get("model", {})
-    if model.get("type") != "BPE" or (pre := _pre_tokenizer(values)) is None:
+    if model.get("type") != "BPE" or (pre := llama_split(values)) is None:
         return None
     tokens = [f"[PAD{number}]" for number in range(size)]
     types = [int(gguf.TokenType.UNUSED)] * size
@@ -269,16 +260,6 @@ def _vocabulary(values: Mapping[str, Any], size: int) -> Vocabulary | None:
         tokens[number], types[number] = text, int(kind)
     merges = [each if isinstance(each, str) else " ".join(each) for each in model["merges"]]
     return Vocabulary(pre, tokens, types, merges)
-
-
-def _pre_tokenizer(values: Mapping[str, Any]) -> str | None:
-    """Return llama.cpp's name of the split into words; None if this export does not know it."""
-    outer = values.get("pre_tokenizer") or {}
-    parts = outer.get("pretokenizers", [outer])
-    splits = [part["pattern"].get("Regex") for part in parts if part.get("type") == "Split"]
-    if len(splits) > 1 or {part.get("type") for part in parts} - {"Split", "ByteLevel"}:
-        return None
-    return PRE_TOKENIZERS.get(splits[0] if splits else None)
 
 
 def open_server(path: Path) -> Any:

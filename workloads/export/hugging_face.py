@@ -11,7 +11,7 @@ from workloads.export.trained import ExportDiffers, TrainedModel, draft_logits, 
 from workloads.training import lora, multi_token
 from workloads.training.config import HuggingFace
 from workloads.training.models import SAFE, vocabulary_size
-from workloads.training.tokenizer import TEXTS, load_tokenizer
+from workloads.training.tokenizer import other_tokens
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ROUTING = {"deepseek_v3": {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}}
@@ -82,18 +82,12 @@ def check_tokenizer(directory: Path) -> None:
     Raises:
         ExportDiffers: transformers chooses a class of tokenizer that divides texts differently.
     """
-    from transformers import AutoTokenizer
-
-    own = load_tokenizer(str(directory), "--to huggingface")
-    chosen = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    for text in TEXTS:
-        if own(text)["input_ids"] != chosen(text)["input_ids"]:
-            kind = type(chosen).__name__
-            problem = f"transformers chooses {kind} for this type of model, which divides {text!r} differently"
-            note = "programs such as vLLM choose it too, and the model was trained on the tokens of its tokenizer.json"
-            raise ExportDiffers(
-                Diagnostic("--to huggingface", problem, "equal tokens", "Export it with --to gguf", note)
-            )
+    if other := other_tokens(str(directory)):
+        kind, text = other
+        problem = f"transformers chooses {kind} for this type of model, which divides {text!r} otherwise"
+        note = "programs such as vLLM choose it too, and the model was trained on the tokens of its tokenizer.json"
+        help = "Export it with --to gguf, if llama.cpp knows that tokenizer"
+        raise ExportDiffers(Diagnostic("--to huggingface", problem, "equal tokens", help, note))
 
 
 def _loaded_draft_logits(loaded: Any) -> torch.Tensor:

@@ -36,6 +36,8 @@ HEADERS = ("accept", "content-type", "traceparent", "tracestate", "anthropic-ver
 MODELS_SECONDS = 10.0
 URL_FIELDS = ("url", "image_url", "audio_url", "video_url")
 """Fields of requests that have the URL of a picture, a sound or a film, or its content as a URL."""
+RECORDING_BYTES = 640
+"""Bytes of a recording that count as a token: Whisper has 50 positions a second, and speech 32,000 bytes."""
 GRACE_SECONDS = 5.0
 """Seconds after the time limit in which vLLM may end a text with what it has so far."""
 
@@ -150,7 +152,7 @@ def prepare(
         return PreparedRequest(content)
     if route.takes_forms and content.startswith(b"--"):  # a form with a recording begins with its boundary
         check_parameters(None, transfer, key)
-        return PreparedRequest(content)
+        return PreparedRequest(content, prompt_tokens=len(content) // RECORDING_BYTES)
     request = _parse(content)
     check_parameters(request, transfer, key)
     fields: dict[str, Any] = {route.id_field: request_id} if route.id_field else {}
@@ -323,7 +325,7 @@ class Exchange:
             self._log_fields.setdefault("reason", "malformed" if status in (400, 422) else f"vLLM answered {status}")
         else:
             content = as_length(content) if self._cut else content
-            self._log_fields |= await offload(len(content), GRACE_SECONDS, _text_fields, content)
+            self._log_fields |= await self._fields_of(content)
         return Response(content, status, media_type=self._content_type)
 
     def stream(self, cleanup: AsyncExitStack) -> "ForwardedStream":
@@ -398,20 +400,21 @@ class Exchange:
                 while part := await self._response.content.readany():
                     self._events.feed(part)
             elif self._response.status < 400:
-                content = await self._response.read()
-                self._log_fields |= await offload(len(content), GRACE_SECONDS, _text_fields, content)
+                self._log_fields |= await self._fields_of(await self._response.read())
+
+    async def _fields_of(self, content: bytes) -> dict[str, Any]:
+        return await offload(len(content), GRACE_SECONDS, text_fields, content, self._route)
 
     def _log_use(self) -> None:
         """Note the tokens of a stream, and about those of a prompt that vLLM has not counted."""
         if self._opening is None or (self._response and self._response.status != 200):
             return
-        is_cut = self._has_left or self._late
         if self._response and self.streams:
             finish = "left" if self._has_left else self._events.finish
             self._log_fields |= {**self._events.total, **({"finish": finish} if finish else {})}
         elif self._has_left:
             self._log_fields["finish"] = "left"
-        if is_cut or (self._response and self.streams):
+        if self._route.computes:
             self._log_fields.setdefault("prompt_tokens", self._prepared.prompt_tokens)
 
     def _end_text(self) -> None:
@@ -477,18 +480,22 @@ def estimate_tokens(request: object) -> int:
     return tokens
 
 
-def _text_fields(content: bytes) -> dict[str, Any]:
-    """Return the log fields that *content*, an answer in JSON, gives: tokens and the reason of the end."""
+def text_fields(content: bytes, route: Route) -> dict[str, Any]:
+    """Return the log fields that *content*, an answer of *route*, gives: tokens and the reason of the end.
+
+    An answer with a text whose tokens cannot be read, as a client may make it by what the answer repeats, has about as
+    many as its bytes.
+    """
     try:
-        answer = from_json(content)
+        found = from_json(content)
     except ValueError:
-        return {}
-    if not isinstance(answer, Mapping):
-        return {}
+        found = None
+    answer: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     choices = answer.get("choices")
     last = choices[-1] if isinstance(choices, list) and choices else {}
     finish = last.get("finish_reason") if isinstance(last, Mapping) else None
-    return {**usage_of(answer), **({"finish": finish} if isinstance(finish, str) else {})}
+    fields = {**usage_of(answer), **({"finish": finish} if isinstance(finish, str) else {})}
+    return {"tokens": -(-len(content) // 4), **fields} if route.writes_text else fields
 
 
 def _no_answer(error: Exception) -> HttpError:

@@ -26,6 +26,11 @@ class Route:
     takes_forms: bool = False
     """Whether the body is a form with a recording."""
 
+    @property
+    def writes_text(self) -> bool:
+        """Whether the model writes a text, whose tokens count."""
+        return bool(self.id_format) or self.takes_forms
+
     def ids(self, request_id: str, prompts: int) -> tuple[str, ...]:
         """Return vLLM's ids of the *prompts* texts of a request."""
         if not self.id_format:

@@ -58,7 +58,7 @@ class Answer:
             if piece.prompt_tokens is not None:
                 self._set_prompt_tokens(piece.prompt_tokens)
                 return
-            self.tokens += bool(piece.text or piece.calls)
+            self.tokens += bool(piece.text or piece.calls or piece.thought)
             if piece.end:
                 self._end = piece.end
                 self._usage.raise_to(piece.end.prompt_tokens, piece.end.tokens)

@@ -253,20 +253,24 @@ def publish(
         raise UserError(Diagnostic(str(directory), problem, expected, "Choose another directory"))
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    entries: dict[str, ModelFile] = {}
-    for target, source in files.items():
-        with open_regular(source, follow=True) as content:
-            digest = disk.copy(content, partial / target)
-        entries[target] = ModelFile(bytes=(partial / target).stat().st_size, sha256=digest)
-    for target, text in (extra or {}).items():
-        disk.write(partial / target, text)
-    model = Model(
-        name=name, version=version_of(entries), runtime=runtime, files=entries, inputs=inputs, outputs=outputs,
-        lineage=lineage,
-    )  # fmt: skip
-    disk.write(partial / NAME, model.model_dump_json(indent=1).encode() + b"\n")
-    replace(partial, directory)
+    try:
+        partial.mkdir(parents=True)
+        entries: dict[str, ModelFile] = {}
+        for target, source in files.items():
+            with open_regular(source, follow=True) as content:
+                digest = disk.copy(content, partial / target)
+            entries[target] = ModelFile(bytes=(partial / target).stat().st_size, sha256=digest)
+        for target, text in (extra or {}).items():
+            disk.write(partial / target, text)
+        model = Model(
+            name=name, version=version_of(entries), runtime=runtime, files=entries, inputs=inputs, outputs=outputs,
+            lineage=lineage,
+        )  # fmt: skip
+        disk.write(partial / NAME, model.model_dump_json(indent=1).encode() + b"\n")
+        replace(partial, directory)
+    except OSError:  # a full drive would stay full
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return model
 
 

@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -194,6 +195,25 @@ def weight_files(source: Path) -> list[Path]:
     return files
 
 
+def _tokenizer_note(directory: Path) -> str:
+    """Return where vLLM divides texts otherwise than the tokenizer.json in *directory*; empty if nowhere known.
+
+    Only an environment with transformers can tell.
+    """
+    if find_spec("transformers") is None or not (directory / "tokenizer.json").is_file():
+        return ""
+    from workloads.training.tokenizer import other_tokens
+
+    try:
+        other = other_tokens(str(directory))
+    except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""  # code of the model's own, or a tokenizer that only vLLM knows
+    if other is None:
+        return ""
+    kind, text = other
+    return f"vLLM takes {kind} for this type of model, which divides {text!r} otherwise than tokenizer.json"
+
+
 @as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.vllm", __doc__, STATUS)
@@ -211,6 +231,8 @@ def main(argv: list[str] | None = None) -> int:
     for file, keys in model.lineage.get("removed", {}).items():
         print(f"{file}: left out {', '.join(keys)}; vLLM has {model.lineage['architecture']} itself", flush=True)
     print(f"published {args.out}: {model.name} {model.version}, {gigabytes:.1f} GB of weights", flush=True)
+    if note := _tokenizer_note(args.directory):
+        print(f"note: {note}", flush=True)
     if code := model.lineage.get("code_sha256"):
         print(f"with code of its own: its servers need vllm.code_sha256: {code}", flush=True)
     if reason:

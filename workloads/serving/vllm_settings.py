@@ -10,38 +10,10 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_v
 from workloads.serving.fit.layout import Layout
 from workloads.serving.kv_cache import GIB, KvTransferSettings, transfer_option, transfer_variables
 from workloads.serving.model import NAME_PATTERN, StrictModel
+from workloads.serving.vllm_options import PROCESSORS, SPECULATIVE, OptionValue, option_problem
 
-OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*(\.[a-z0-9_.-]+)?")
-"""Names of further options, as `vllm serve --help` lists them without the two hyphens."""
-OURS = (
-    "host", "port", "uds", "ssl", "api-key", "api-server-count", "headless", "root-path", "model", "served-model-name",
-    "tokenizer", "tensor-parallel-size", "pipeline-parallel-size", "decode-context-parallel-size",
-    "prefill-context-parallel-size", "data-parallel", "enable-expert-parallel", "nnodes", "node-rank", "master-addr",
-    "master-port", "distributed-executor-backend", "device-ids", "max-model-len", "max-num-seqs", "load-format",
-    "gpu-memory-utilization", "device-memory-utilization", "kv-cache-dtype", "reasoning-parser", "tool-call-parser",
-    "enable-auto-tool-choice", "enable-prefix-caching", "enable-lora", "max-lora-rank", "max-loras", "lora-modules",
-    "enable-log-requests", "disable-log-requests", "uvicorn-log-level", "disable-uvicorn-access-log", "config",
-    "kv-transfer-config", "kv-offloading-size", "kv-offloading-backend",
-)  # fmt: skip
-"""Options that follow from other settings; one of them is also the start of others."""
-INDEPENDENT = ("config-format", "model-impl", "tokenizer-mode")
-"""Options that begin like one of these and do not follow from it, by their whole names."""
-SPECULATIVE = ("speculative-config", "spec-")
-"""The same, if the model's own layers propose tokens."""
-PROCESSORS = ("compilation-config", "enforce-eager", "optimization-level")
-"""The same, if processors compute."""
-UNSAFE = (
-    "trust-remote-code", "allowed-local-media-path", "middleware", "logits-processors", "worker-cls",
-    "worker-extension-cls", "scheduler-cls", "model-class-overrides", "tool-parser-plugin", "reasoning-parser-plugin",
-    "io-processor-plugin", "tool-server", "log-config-file", "grpc-port", "kv-events-config",
-    "ec-transfer-config", "weight-transfer-config", "enable-prompt-embeds", "enable-elastic-ep", "enable-log-outputs",
-    "dp-supervisor", "allowed-origins", "allow-credentials", "download-dir", "hf-config-path", "hf-token",
-)  # fmt: skip
-"""Options that load code, open listeners, read files for clients, or write what clients ask into a log."""
 PORTS = 3
 """Ports of a replica over several hosts, from `port` on: of the rendezvous, of data parallelism, of the leases."""
-
-OptionValue = bool | int | float | str | dict[str, object] | list[object]
 
 
 class Adapter(StrictModel):
@@ -136,7 +108,7 @@ class VllmSettings(StrictModel):
     def _check_options(cls, options: dict[str, OptionValue], info: ValidationInfo) -> dict[str, OptionValue]:
         others: tuple[str, ...] = SPECULATIVE if info.data.get("speculative_tokens") else ()
         others += PROCESSORS if info.data.get("cpu_cache_gib") is not None else ()
-        if problems := [text for name in options if (text := option_problem(name, others))]:
+        if problems := [text for name, value in options.items() if (text := option_problem(name, value, others))]:
             raise ValueError("; ".join(problems))
         return options
 
@@ -179,30 +151,6 @@ class VllmSettings(StrictModel):
     def follows(self) -> bool:
         """Whether the host is a worker of a replica with another leader."""
         return self.replica is not None and self.replica.rank > 0
-
-
-def option_problem(name: str, others: tuple[str, ...] = ()) -> str | None:
-    """Return why *name* cannot be a further option of vLLM; None if it can.
-
-    *others* follow from other settings as those of ``OURS`` do.
-
-    The parser of vLLM accepts the beginning of a name and underscores, so that both count as the whole name.
-    """
-    if not OPTION.fullmatch(name):
-        return f"option {name!r} is not a name like max-num-batched-tokens"
-    plain = name.partition(".")[0].removeprefix("no-")
-    if plain not in INDEPENDENT and any(_names(plain, each) for each in (*OURS, *others)):
-        return f"option {name} follows from other settings"
-    if any(_names(plain, each) for each in UNSAFE):
-        return f"option {name} loads code, opens a listener or a file, or logs requests"
-    return None
-
-
-def _names(name: str, option: str) -> bool:
-    """Return whether *name* is *option*, its beginning, or one of the options that begin with it."""
-    return option.startswith(name) or name == option or name.startswith(f"{option}-") or (
-        option.endswith("-") and name.startswith(option)
-    )  # fmt: skip
 
 
 def arguments(settings: VllmSettings, tensor_parallel: int) -> list[str]:

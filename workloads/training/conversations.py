@@ -30,7 +30,8 @@ EXPECTED = 'objects such as {"messages": [{"role": "user", "content": "…"}, {"
 FORM = "Write messages, each with role user or assistant and its content"
 WRITTEN = ("system", "user", "assistant")
 """Roles whose messages have a content."""
-ROLES = {*WRITTEN, "developer", "tool", "function"}
+ROLES = {*WRITTEN, "developer", "tool", "function", "ipython", "environment", "observation"}
+"""Roles that chat templates write; the last ones are those of results of tools."""
 CONTENTS = ("content", "tool_calls", "function_call", *THOUGHTS)
 THOUGHT = "thoughts that the chat template does not write"
 CALLS = "answers whose calls the chat template does not write"
@@ -219,10 +220,7 @@ def _parse(row: Any) -> Conversation:
         raise MalformedRow("the row has no list of messages with a role each", FORM)
     check_content(messages)
     if not any(each["role"] == "assistant" for each in messages):
-        problem = "the conversation has no answer: no message has role assistant"
-        if strange := sorted({excerpt(each["role"]) for each in messages} - ROLES):
-            problem += f", and there are other roles: {', '.join(strange[:3])}"
-        raise MalformedRow(problem, FORM)
+        raise MalformedRow("the conversation has no answer: no message has role assistant", FORM)
     return Conversation(without_nulls(messages), row.get("tools") or None)
 
 
@@ -244,14 +242,19 @@ def are_messages(value: Any) -> TypeGuard[list[Message]]:
 
 
 def check_content(messages: Sequence[Message]) -> None:
-    """Raise unless each of *messages* has a content, or calls or a thought in its place.
+    """Raise unless each of *messages* has a known role, and a content, or calls or a thought in its place.
 
     Raises:
-        MalformedRow: A message has none; templates fail at it, or write an empty message.
+        MalformedRow: Templates leave a message out, fail at it, or write an empty answer.
     """
     for number, message in enumerate(messages, 1):
+        if message["role"] not in ROLES:
+            problem = f"message {number} has the role {excerpt(message['role'])}, which chat templates leave out"
+            raise MalformedRow(problem, f"Write one of {', '.join(sorted(ROLES))}")
         if message["role"] in WRITTEN and not any(message.get(name) is not None for name in CONTENTS):
             raise MalformedRow(f"message {number} has no content", "Write its content, or remove the conversation")
+        if message["role"] == "assistant" and not any(message.get(name) for name in CONTENTS):
+            raise MalformedRow(f"message {number} is an empty answer", "Write the answer, or remove the conversation")
 
 
 def _is_sharegpt(value: Any) -> bool:

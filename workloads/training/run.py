@@ -26,6 +26,7 @@ from workloads.training.parent_model import checkpoint_digest
 from workloads.training.plan import PROVENANCE
 from workloads.training.prepare import PreparedRun, prepare
 from workloads.training.stopping import StopRequest
+from workloads.training.tokenizer import export_warning
 from workloads.training.workers import Workers, join
 from workloads.training.workers.workers import Alone
 
@@ -126,6 +127,9 @@ def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext
         metrics.print(f"left out of the data: {conversations.describe(examples.left_out, examples.lengths)}")
     if prepared.isolation:
         metrics.print(f"conversations: {prepared.isolation}")
+    tokenizer = getattr(config.data, "tokenizer", None)
+    if tokenizer and workers.rank == 0 and (warning := export_warning(tokenizer)):
+        metrics.print(f"warning: {warning}")
     if parent := prepared.parent:
         old = f"{config.old_examples_per_step} of {config.global_batch} examples are old"
         metrics.print(f"starts from the weights of {parent.path}; {old}")

@@ -1,18 +1,84 @@
 """The tokenizer of a Hugging Face model in a local directory."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_json, read_file
 
 FILE = "tokenizer.json"
 """The file by which the model was trained, and which vLLM, llama.cpp and the tokenizers package read."""
 
+FILE_BYTES, FILE_VALUES = 256 << 20, 8_000_000
+"""Maximum size and number of values of that file; those of large models have 40 MiB and 2 million."""
+_CONTRACTIONS, _REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_DEEPSEEK = (
+    r"\p{N}{1,3}",
+    "[一-龥\u3040-ゟ゠-ヿ]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+)
+PRE_TOKENIZERS = {
+    (): "gpt-2",
+    (rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}",): "llama-bpe",
+    (rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}",): "qwen2",
+    _DEEPSEEK: "deepseek-v3",
+}
+"""llama.cpp's names of the splits of a text into words, by their regular expressions in order; none are GPT-2's."""
 TEXTS = (
     "Rack 7 is in row 134.", " 2023  650841823\n\n\tdef f(x):\n    return x", "Don't, I'LL, we've: O'Neil's 3x2",
     "Größe, naïveté, 東京 デルタ, العربية, हिन्दी", "https://example.org/a_b?c=d&e=%20#f", "  <b>…—</b>  \r\n\n  end ",
 )  # fmt: skip
 """Texts that tokenizers with different splits into words divide differently."""
+
+
+def read_tokenizer(path: Path) -> Any:
+    """Return the content of a tokenizer.json.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, or too large.
+    """
+    return parse_json(read_file(path, FILE_BYTES), FILE_BYTES, max_items=FILE_VALUES, lenient=True)
+
+
+def llama_split(values: Mapping[str, Any]) -> str | None:
+    """Return llama.cpp's name of the split into words in *values*, the content of a tokenizer.json; None if unknown."""
+    outer = values.get("pre_tokenizer") or {}
+    parts = outer.get("pretokenizers", [outer])
+    splits = [part["pattern"].get("Regex") for part in parts if part.get("type") == "Split"]
+    if {part.get("type") for part in parts} - {"Split", "ByteLevel"}:
+        return None
+    return PRE_TOKENIZERS.get(tuple(splits))
+
+
+def other_tokens(directory: str) -> tuple[str, str] | None:
+    """Return a text that transformers divides otherwise than the tokenizer.json in *directory* says, after the class
+    that it chooses for the model there; None if there is none. vLLM chooses as transformers does.
+    """
+    from transformers import AutoTokenizer
+
+    own = load_tokenizer(directory)
+    chosen = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    differing = (text for text in TEXTS if own(text)["input_ids"] != chosen(text)["input_ids"])
+    return next(((type(chosen).__name__, text) for text in differing), None)
+
+
+def export_warning(directory: str) -> str:
+    """Return why no export of a model with the tokenizer in *directory* will be possible; empty if one may be."""
+    if not Path(directory, FILE).is_file() or not Path(directory, "config.json").is_file():
+        return ""
+    try:
+        other = None if llama_split(read_tokenizer(Path(directory, FILE))) else other_tokens(directory)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""  # loading the tokenizer, or the export, says what is wrong
+    if other is None:
+        return ""
+    return (
+        f"the trained model cannot be exported: transformers and vLLM choose {other[0]} for its type, which divides "
+        f"{other[1]!r} otherwise than tokenizer.json, and llama.cpp does not know the split into words of that file"
+    )
 
 
 def load_tokenizer(directory: str, where: str = "data.tokenizer") -> Any:

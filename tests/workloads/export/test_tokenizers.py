@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from workloads.export.gguf import first_text_with_other_tokens
 from workloads.export.hugging_face import check_tokenizer
 from workloads.export.trained import ExportDiffers
-from workloads.training.tokenizer import TEXTS, load_tokenizer
+from workloads.serving.vllm import _tokenizer_note
+from workloads.training.tokenizer import PRE_TOKENIZERS, TEXTS, export_warning, llama_split, load_tokenizer
 
 ROWS = [f"Rack {number} is in row {number * 7 % 50}." for number in range(300)]
 
@@ -41,6 +42,36 @@ def test_an_export_that_transformers_would_read_otherwise_is_refused(foreign: Pa
         check_tokenizer(foreign)
     (foreign / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
     check_tokenizer(foreign)
+
+
+def test_a_run_says_at_its_start_that_its_model_cannot_be_exported(foreign: Path) -> None:
+    """A model of type qwen2 with the tokenizer of another one trained for hours, and no export took it."""
+    assert export_warning(str(foreign)) == "", "llama.cpp knows the split of GPT-2"
+    changed = json.loads((foreign / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": "own"}, "behavior": "Isolated", "invert": False}
+    changed["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, changed["pre_tokenizer"]]}
+    (foreign / "tokenizer.json").write_text(json.dumps(changed))
+    assert "the trained model cannot be exported: transformers and vLLM choose Qwen2Tokenizer" in export_warning(
+        str(foreign)
+    )
+    (foreign / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    assert export_warning(str(foreign)) == ""
+
+
+def test_a_publication_for_vllm_says_that_texts_are_divided_otherwise(foreign: Path) -> None:
+    assert _tokenizer_note(foreign).startswith(
+        "vLLM takes Qwen2Tokenizer for this type of model, which divides 'Rack 7"
+    )
+    (foreign / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    assert _tokenizer_note(foreign) == ""
+
+
+@pytest.mark.parametrize(("splits", "name"), PRE_TOKENIZERS.items())
+def test_each_known_split_is_found_in_the_file_that_tokenizers_writes(splits: tuple[str, ...], name: str) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    parts = [pre_tokenizers.Split(Regex(each), "isolated") for each in splits]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*parts, pre_tokenizers.ByteLevel(False, use_regex=not parts)])
+    assert llama_split(json.loads(tokenizer.to_str())) == name
 
 
 def test_a_server_that_divides_a_text_otherwise_is_noticed(foreign: Path) -> None:

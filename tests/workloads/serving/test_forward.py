@@ -26,7 +26,7 @@ from tests.workloads.serving.vllm_app import FINGERPRINT, KEY, USAGE, VllmApp
 from workloads.serving import forward
 from workloads.serving.answers import HttpError
 from workloads.serving.event_filter import EventFilter
-from workloads.serving.forward import estimate_tokens, prepare
+from workloads.serving.forward import estimate_tokens, prepare, text_fields
 from workloads.serving.forwarded_routes import ROUTES, Route
 from workloads.serving.keys import Key, Keys
 from workloads.serving.upstream import ABORT
@@ -188,6 +188,28 @@ def test_a_client_that_leaves_pays_each_event_if_vllm_does_not_count_them(
         eventually(lambda: server.requests)
 
     assert server.requests[0]["tokens"] >= 20
+
+
+DEEP = b'{"tools": ' + b'{"a": ' * 250 + b"1" + b"}" * 250 + b', "usage": {"input_tokens": 5, "output_tokens": 2}}'
+
+
+@pytest.mark.parametrize(("path", "answer", "tokens"), [
+    ("/v1/responses", DEEP, -(-len(DEEP) // 4)), ("/v1/chat/completions", b"\x93NUMPY", 2),
+    ("/v1/audio/transcriptions", b'{"text": "a", "usage": {"type": "duration", "seconds": 3}}', 15),
+    ("/v1/embeddings", b"\x93NUMPY", 0), ("/pooling", b"{}", 0), ("/v1/messages", b'{"usage": {"input_tokens": 5}}', 8),
+    ("/v1/messages", b'{"usage": {"output_tokens": 5}}', 5), ("/classify", b"[" * 5000, 0),
+])  # fmt: skip
+def test_an_answer_whose_tokens_cannot_be_read_is_not_free(path: str, answer: bytes, tokens: int) -> None:
+    """A client chooses what an answer repeats, and its format: vLLM's count may not be readable, or absent."""
+    assert text_fields(answer, route_of(path)).get("tokens", 0) == tokens
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/pooling", "/v1/audio/transcriptions", "/v1/responses"])
+def test_a_prompt_that_vllm_has_not_counted_is_not_free(vllm: VllmApp, path: str) -> None:
+    with here(vllm, Keys([daily_key(100)])) as server:
+        assert ask(server.address, path, asking("uncounted", input="word " * 100), DAILY).status == 200
+        eventually(lambda: server.requests)
+        assert ask(server.address, path, asking(), DAILY).status == 429
 
 
 @pytest.mark.parametrize("stream", [False, True])

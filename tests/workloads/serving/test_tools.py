@@ -228,3 +228,24 @@ WIDE = {"enum": [*range(500)]}
 )  # fmt: skip
 def test_what_is_no_request_for_calls_is_refused(more: dict[str, Any], reason: str) -> None:
     assert reason in refusal(**more)
+
+
+class Thinker(Writer):
+    """A language model whose template sets thoughts apart, with the events that llama.cpp writes."""
+
+    def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
+        reader = EventReader(on_piece, lambda error: ValueError(str(error)))
+        for delta in ({"reasoning_content": "Racks "}, {"reasoning_content": "0 to 9."}, {"content": "Row 0."}):
+            reader.feed({"choices": [{"delta": delta, "finish_reason": None}]})
+        usage = {"prompt_tokens": 7, "completion_tokens": 9}
+        reader.feed({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": usage})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_thought_has_a_field_of_its_own(stream: bool) -> None:
+    """Its tokens are paid for, so the client gets them: in the field that vLLM and llama.cpp have for it."""
+    with here(Thinker()) as server:
+        answer = ask(server.address, CHAT, body(stream=stream))
+    messages = [each["delta"] for each in deltas(answer)] if stream else [answer.json["choices"][0]["message"]]
+    thought, text = ("".join(each.get(name) or "" for each in messages) for name in ("reasoning_content", "content"))
+    assert (thought, text) == ("Racks 0 to 9.", "Row 0.")

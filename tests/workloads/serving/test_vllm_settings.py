@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -10,16 +11,8 @@ from pydantic import ValidationError
 from workloads.serving.adapters import check_adapters
 from workloads.serving.model import DamagedModel
 from workloads.serving.settings import ServingSettings, with_model_defaults
-from workloads.serving.vllm_settings import (
-    INDEPENDENT,
-    Adapter,
-    ReplicaSettings,
-    VllmSettings,
-    arguments,
-    environment,
-    lora_rank,
-    option_problem,
-)  # fmt: skip
+from workloads.serving.vllm_options import option_problem
+from workloads.serving.vllm_settings import Adapter, ReplicaSettings, VllmSettings, arguments, environment, lora_rank
 
 HOSTS = ("10.141.0.21", "10.141.0.22")
 
@@ -115,25 +108,63 @@ def test_options_that_follow_from_other_settings_are_refused(name: str) -> None:
         VllmSettings(options={name: "x"})
 
 
-@pytest.mark.parametrize(("option", "short"), [(each, each[: each.index("-") + 2]) for each in INDEPENDENT])
-def test_an_option_that_only_begins_like_one_of_ours_is_passed_by_its_whole_name(option: str, short: str) -> None:
-    assert arguments(VllmSettings(options={option: "mistral"}), 1) == [f"--{option}=mistral"]
-    for other in (short, f"{option}-more", option.partition("-")[0]):
-        assert option_problem(other) == f"option {other} follows from other settings"
+@pytest.mark.parametrize("name", ["config-format", "model-impl", "tokenizer-mode"])
+def test_an_option_that_only_begins_like_one_of_ours_is_passed_by_its_whole_name(name: str) -> None:
+    assert arguments(VllmSettings(options={name: "mistral"}), 1) == [f"--{name}=mistral"]
+    for other in (name[: name.index("-") + 2], f"{name}-more", name.partition("-")[0]):
+        assert option_problem(other, "mistral") == f"option {other} follows from other settings"
 
 
-@pytest.mark.parametrize(
-    "name", ["trust-remote-code", "trust", "no-trust-remote-code", "middleware", "worker-extension-cls", "grpc-port",
-             "kv-events-config", "logits-processors", "tool-parser-plugin"],
-)  # fmt: skip
-def test_options_that_load_code_or_open_listeners_are_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="loads code, opens a listener or a file, or logs requests"):
+@pytest.mark.parametrize("name", [
+    "trust-remote-code", "trust", "no-trust-remote-code", "middleware", "worker-extension-cls", "grpc-port",
+    "kv-events-config", "logits-processors", "tool-parser-plugin", "logging-config", "logging-config.logging_level",
+    "trust-request-chat-template", "profiler-config", "otlp-traces-endpoint", "chat-template", "generation-config",
+    "enable-log-deltas", "additional-config", "mm-encoder-fp8-scale-save-path", "default-mm-loras", "output-file",
+    "enable-mm-embeds", "log-level", "spec-model", "no-seed", "max-num-batched", "enforce",
+])  # fmt: skip
+def test_only_listed_options_are_passed(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"option {name} is none of docs/reference/vllm-options.md"):
         VllmSettings(options={name: True})
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("structured-outputs-config", {"reasoning_parser_plugin": "/tmp/plugin.py"}),
+    ("structured-outputs-config.reasoning_parser_plugin", "/tmp/plugin.py"),
+    ("structured-outputs-config.backend.x", "xgrammar"), ("speculative-config", {"method": "custom_class"}),
+    ("speculative-config", {"method": "ngram", "code_revision": "x"}), ("speculative-config", {"model": "name/on-hub"}),
+    ("compilation-config", {"backend": "x.y"}), ("compilation-config.cache_dir", "/etc"),
+    ("compilation-config", {"custom_ops": ["x.y"]}), ("compilation-config.pass_config", {"x": "y"}),
+    ("hf-overrides", {"auto_map": {"AutoModel": "own.Model"}}), ("hf-overrides", {"a": {"b": {"c": {"d": 1}}}}),
+    ("quantization", "x.y"), ("dtype", "a/b"), ("seed", True), ("seed", 2**63), ("seed", "a"), ("seed", float("nan")),
+    ("enforce-eager", 1), ("enforce-eager.x", True), ("allowed-media-domains", "http://a/"),
+    ("cudagraph-capture-sizes", 1), ("cudagraph-capture-sizes", [1] * 65),
+    ("default-chat-template-kwargs", {"a": "x\x1b"}),
+    ("default-chat-template-kwargs", {"a b": 1}), ("limit-mm-per-prompt", {"image": "x"}), ("pooler-config", [1]),
+])  # fmt: skip
+def test_values_of_other_forms_are_refused(name: str, value: Any) -> None:
+    """Objects of vLLM's have keys that load code and write files, under names that alone look harmless."""
+    with pytest.raises(ValidationError, match=f"option {name} is "):
+        VllmSettings(options={name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("max-num-batched-tokens", "16k"), ("hf-overrides", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),
+    ("hf-overrides", {"architectures": ["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"]}),
+    ("limit-mm-per-prompt", {"image": 2, "video": {"count": 1, "num_frames": 32}}), ("no-enforce-eager", True),
+    ("mm-processor-kwargs", {"num_crops": 4, "do_resize": False}), ("compilation-config.mode", "NONE"),
+    ("default-chat-template-kwargs", {"enable_thinking": False, "thinking_mode": "thinking"}),
+    ("structured-outputs-config", {"backend": "xgrammar", "disable_any_whitespace": True}),
+    ("speculative-config", {"method": "eagle3", "model": "/srv/models/draft", "num_speculative_tokens": 3}),
+    ("allowed-media-domains", ["images.example", "10.0.0.1"]), ("cudagraph-capture-sizes", [1, 2, 4]),
+    ("override-generation-config", {"temperature": 0.6, "eos_token_id": [1, 2]}), ("tokenizer-mode", "deepseek_v32"),
+])  # fmt: skip
+def test_options_of_published_recipes_are_passed(name: str, value: Any) -> None:
+    assert VllmSettings(options={name: value}).options == {name: value}
 
 
 @pytest.mark.parametrize("name", ["--host", "trust_remote_code", "a=b", "", "-tp", "Seed", "seed --host"])
 def test_only_plain_names_are_options(name: str) -> None:
-    assert option_problem(name) == f"option {name!r} is not a name like max-num-batched-tokens"
+    assert option_problem(name, 1) == f"option {name!r} is not a name like max-num-batched-tokens"
 
 
 def test_a_draft_model_is_an_option_until_the_models_own_layers_are_used() -> None:
@@ -143,11 +174,13 @@ def test_a_draft_model_is_an_option_until_the_models_own_layers_are_used() -> No
         VllmSettings(options=options, speculative_tokens=1)
 
 
-@pytest.mark.parametrize("name", ["compilation-config", "compilation-config.custom_ops", "no-enforce-eager"])
-def test_how_processors_compute_is_no_option(name: str) -> None:
-    assert VllmSettings(options={name: True}).options == {name: True}
+@pytest.mark.parametrize(("name", "value"), [
+    ("compilation-config", {}), ("compilation-config.custom_ops", ["+silu"]), ("no-enforce-eager", True),
+])  # fmt: skip
+def test_how_processors_compute_is_no_option(name: str, value: Any) -> None:
+    assert VllmSettings(options={name: value}).options == {name: value}
     with pytest.raises(ValidationError, match=f"option {name} follows from other settings"):
-        VllmSettings(options={name: True}, cpu_cache_gib=2)
+        VllmSettings(options={name: value}, cpu_cache_gib=2)
 
 
 def test_processes_see_their_gpus_and_their_network_alone() -> None:

@@ -102,6 +102,8 @@ class VllmApp:
             return _error(400, "Conversation roles must alternate: hunter2")
         if prompt == "failing":
             return _error(500, "the engine failed at hunter2")
+        if asked.get("messages", [{}])[-1].get("content") == "uncounted":
+            return Response(b"\x93NUMPY", media_type="application/octet-stream")
         if request.url.path in STREAMS and asked.get("stream"):
             return StreamingResponse(self._events(*STREAMS[request.url.path]), media_type="text/event-stream")
         if prompt == "for ever" and request.url.path in STREAMS:

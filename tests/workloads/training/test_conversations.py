@@ -202,8 +202,13 @@ def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, t
         ),
         (
             [{"messages": [{**QUESTION, "role": "human"}, {**ANSWER, "role": "bot"}]}],
-            "no message has role assistant, and there are other roles: bot, human; .* Write messages, each with role",
+            "message 1 has the role human, which chat templates leave out; .* Write one of assistant, developer,",
         ),
+        (
+            [{"messages": [QUESTION, ANSWER, AGAIN, {**SECOND, "role": "assistent"}]}],
+            "rows.jsonl:1: message 4 has the role assistent, which chat templates leave out",
+        ),
+        ([{"messages": [QUESTION, {**ANSWER, "content": ""}]}], "rows.jsonl:1: message 2 is an empty answer"),
         ([{"text": "x"}], "rows.jsonl:1: the row has no list of messages"),
         ([{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION]}], "rows.jsonl:2: the conversation has no answer"),
         (

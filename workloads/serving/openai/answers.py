@@ -47,6 +47,8 @@ class AnswerFormat:
         # a message with calls alone has no text
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls or self._is_call else "")}
         message |= {"tool_calls": calls} if calls else {}
+        if thought := "".join(piece.thought for piece in pieces):
+            message["reasoning_content"] = thought
         content = {"message": message} if self._chat else {"text": text}
         logprobs = self._logprobs([token for piece in pieces for token in piece.logprobs])
         choice = {"index": 0, **content, "logprobs": logprobs, "finish_reason": end.reason}
@@ -62,6 +64,8 @@ class AnswerFormat:
         events, piece = b"", self._as_call(piece)
         if piece.calls:
             events += self._event({"delta": {"tool_calls": piece.calls}})
+        if piece.thought:
+            events += self._event({"delta": {"reasoning_content": piece.thought}})
         if piece.text:
             content = {"delta": {"content": piece.text}} if self._chat else {"text": piece.text}
             events += self._event(content, logprobs=self._logprobs(piece.logprobs))

@@ -29,20 +29,22 @@ class EventReader:
         """
         if error := event.get("error"):
             raise self._failure(error)
-        text, logprobs = "", self._logprobs
+        text, thought, logprobs = "", "", self._logprobs
         calls: tuple[Mapping[str, Any], ...] = ()
         for choice in event["choices"]:
             text = choice.get("text") or choice.get("delta", {}).get("content") or ""
+            thought += choice.get("delta", {}).get("reasoning_content") or ""
             calls += tuple(choice.get("delta", {}).get("tool_calls") or ())
             logprobs += tuple((choice.get("logprobs") or {}).get("content") or ())
             self._reason = choice["finish_reason"] or self._reason
         # a token that is no text yet belongs to the next piece
         self._logprobs = () if text else logprobs
         if usage := event.get("usage"):
-            return self._end(Piece(text, logprobs=logprobs, calls=calls), usage)
+            return self._end(Piece(text, logprobs=logprobs, calls=calls, thought=thought), usage)
         if progress := event.get("prompt_progress"):
             return self._on_piece(Piece("", prompt_tokens=progress["total"]))
-        return self._on_piece(Piece(text, logprobs=logprobs, calls=calls)) if text or calls else True
+        piece = Piece(text, logprobs=logprobs, calls=calls, thought=thought)
+        return self._on_piece(piece) if text or calls or thought else True
 
     def _end(self, last: Piece, usage: Mapping[str, Any]) -> bool:
         if self._reason is None or self._reason not in get_args(Reason):  # vLLM has more, such as abort

@@ -109,7 +109,7 @@ class _EventListener:
 
     def _count(self, piece: Piece) -> bool:
         self._prompt_tokens = piece.prompt_tokens or self._prompt_tokens
-        self._tokens += bool(piece.text or piece.calls)
+        self._tokens += bool(piece.text or piece.calls or piece.thought)
         return self._on_piece(piece)
 
     def __call__(self, event: dict[str, Any]) -> bool:

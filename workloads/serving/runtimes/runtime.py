@@ -55,6 +55,8 @@ class Piece:
     """Log-probabilities of the tokens of the text, if the request asked for them, in the form of OpenAI's chats."""
     calls: tuple[Mapping[str, Any], ...] = ()
     """Parts of calls of tools, in the form of OpenAI's streams."""
+    thought: str = ""
+    """A part of the thought before the text, which the model's chat template sets apart."""
     prompt_tokens: int | None = None
     """Tokens of the prompt, in pieces without text that come while the runtime computes the prompt."""
 
