@@ -134,6 +134,12 @@ def run(main: Callable[[], int]) -> int:
             return ExitStatus.OUTPUT_CLOSED
         _say(f"error: the output cannot be written: {error.strerror}")
         return ExitStatus.OUTPUT_FAILED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(error)
+        place = f"{error.filename}: " if error.filename else ""
+        _say(f"error: {place}no space is left on the drive; free some, and run the command again")
+        return ExitStatus.OUTPUT_FAILED
     except Exception as error:
         return _fail(error)
 

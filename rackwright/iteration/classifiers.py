@@ -14,7 +14,7 @@ from rackwright.foreign import InvalidData
 from rackwright.iteration import gate
 from rackwright.iteration.candidates import TRAINING, StartingModel
 from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tuning_config
-from rackwright.iteration.request import TUNE, IterationRequest, Stage
+from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.work import Work
 from workloads import config_file
 from workloads.quantize.config import QuantizeSettings
@@ -59,7 +59,7 @@ class Classifiers:
         limits = context.request.limits
         shortfalls = _compare(context, Stage.GATE, context.training)
         shortfalls += gate.worse_than_parent(context.work.stage(Stage.TUNE)["came"]["scores"] or [], limits.may_lose)
-        help = f"Add more rows, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
+        help = gate.HELP.format("rows")
         gate.refuse_shortfalls(shortfalls, limits, help)
 
     def publish(self, context: IterationContext) -> dict[str, Any]:

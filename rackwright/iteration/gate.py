@@ -8,6 +8,10 @@ from rackwright.errors import Diagnostic, UserError
 
 LEAST_ROWS = 8
 """Smallest number of rows for a verdict. Quantising has the same minimum."""
+HELP = (
+    "Add more {}, train longer or at another rate (--set tune.steps=…, --set tune.optimizer.learning_rate=…), replay"
+    " more old data (--set tune.fine_tuning.replay=0.7), or raise --may-lose, which is for old data alone"
+)
 ROUNDING = 1e-9
 """Rounding error of a difference of floats."""
 

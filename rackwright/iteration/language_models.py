@@ -139,7 +139,7 @@ class LanguageModels:
     def gate(self, context: IterationContext) -> None:
         limits = context.request.limits
         scores = context.work.stage(Stage.TUNE)["came"]["scores"] or []
-        help = f"Add more conversations, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
+        help = gate.HELP.format("conversations")
         gate.refuse_shortfalls(shortfalls(scores, limits), limits, help, NEW)
 
     def publish(self, context: IterationContext) -> dict[str, Any]:

@@ -398,7 +398,7 @@ def _network_problems(run: Run, hosts: Mapping[str, Host], members: tuple[str, .
     addresses = {member: address(hosts[member]) for member in members}
     for member, fabric_address in addresses.items():
         if fabric_address is None:
-            help = f"Declare network: {{}} and addresses of the port on {member}"
+            help = f"Declare network: {{}} at {member} or its group, and addresses of its port"
             yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", help, place)
     if None in addresses.values():
         return

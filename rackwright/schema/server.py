@@ -390,7 +390,7 @@ def _host_problems(server: Server, hosts: Mapping[str, Host], members: list[str]
     for member in members:
         has_replicas = server.vllm is not None and (server.vllm.replica_hosts > 1 or bool(server.vllm.kv_transfer))
         if server.on == "hosts" and (server.listen == "fabric" or has_replicas) and address(hosts[member]) is None:
-            help = f"Declare network: {{}} and addresses of the port on {member}"
+            help = f"Declare network: {{}} at {member} or its group, and addresses of its port"
             help += "" if has_replicas else ", or write listen: everywhere"
             yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", help, place)
         tier = server.model.tier

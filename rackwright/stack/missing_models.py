@@ -32,6 +32,9 @@ def _missing_directory(stack: Stack, name: str, server: Server) -> Iterator[str]
         train = "" if server.vllm else " (after the training run that makes RUN)"
         program = "workloads.serving.vllm MODEL --name NAME" if server.vllm else "workloads.quantize RUN …"
         publish = command(f"$(rackwright toolchain workloads) -m {program} --out {{}}", path)
+        publish += (
+            "" if server.vllm else " (a language model: `$(rackwright toolchain serving) -m workloads.serving.gguf …`)"
+        )
         yield (
             f"servers.{name}: {path} has no model, and the fleet declares version {version}: {ON_HOSTS}."
             f" Run {publish}{train}, then {promote}"

@@ -240,7 +240,8 @@ def _load_model(stack: Stack, name: str, server: Server) -> Model | None:
             return None  # the hosts may have it already
         program = "workloads.serving.vllm MODEL --name NAME" if server.vllm else "workloads.quantize …"
         publish = command(f"python -m {program} --out {{}}", wanted.path)
-        help = f"Publish a model there with {publish}, or declare its version"
+        other = "" if server.vllm else ", a language model with `python -m workloads.serving.gguf FILE.gguf …`"
+        help = f"Publish a model there with {publish}{other}, or declare its version"
         problem, expected = (
             f"got no model in {wanted.path} ({_format_error(error)})",
             "the server gets its model from there",
