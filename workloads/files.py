@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from workloads.errors import Diagnostic, UserError
 from workloads.foreign import open_regular
 
 
@@ -61,6 +62,17 @@ def linked_elsewhere(directory: Path, files: Iterable[Path]) -> list[Path]:
     own = directory.resolve()
     homes = (own, own.parent.parent / "blobs") if own.parent.name == "snapshots" else (own,)
     return [file for file in files if not any(file.resolve().is_relative_to(home) for home in homes)]
+
+
+def refuse_links(directory: Path, files: Iterable[Path]) -> None:
+    """Raise if a file of the model in *directory* is a link to a file of another directory.
+
+    Raises:
+        UserError: Names all of them.
+    """
+    expected, help = "files in the directory of the model", "Copy the file there if it belongs to the model"
+    if wrong := linked_elsewhere(directory, files):
+        raise UserError(*(Diagnostic(str(each), f"it is a link to {each.resolve()}", expected, help) for each in wrong))
 
 
 def fsync_directory(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
 from rackwright.hosts.transport import CommandResult
+from rackwright.schema.server import Server
+from rackwright.stack import declare
 from rackwright.status import runs
 from tests.support.json_documents import checked
 from tests.support.own_clock import own_clock
@@ -65,6 +68,17 @@ class Connection:
 @pytest.fixture
 def rack() -> Any:
     return Rack()
+
+
+def test_a_run_has_its_state_while_no_model_of_a_server_is_published() -> None:
+    """The model that it trains is the one that the server waits for."""
+    desk = Server.model_validate({"model": {"path": "models/desk"}, "hosts": ["ember"], "anybody": True})
+    stack = replace(STACK, fleet=STACK.fleet.model_copy(update={"servers": {"desk": desk}}))
+    with pytest.raises(DeclarationError, match="no model in models/desk"):
+        declare(stack)
+    assert [each.name for each in runs.find_resources(stack, "digits")] == [
+        each.name for each in runs.find_resources(STACK, "digits")
+    ]
 
 
 def test_a_run_that_goes_reports_how_far_it_is_on_each_host(rack: Any) -> None:

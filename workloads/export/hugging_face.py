@@ -8,6 +8,7 @@ import torch
 
 from workloads.errors import Diagnostic
 from workloads.export.trained import ExportDiffers, TrainedModel, draft_logits, fixed_tokens, logits
+from workloads.files import refuse_links
 from workloads.training import lora, multi_token
 from workloads.training.config import HuggingFace
 from workloads.training.models import SAFE, vocabulary_size
@@ -119,9 +120,10 @@ def _write_tokenizer(trained: TrainedModel, directory: Path) -> None:
     base = Path(trained.config.model.path) if isinstance(trained.config.model, HuggingFace) else None
     sources = [source for source in (base, trained.tokenizer) if source]
     for source in sources:
-        for name in BESIDE_WEIGHTS:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, directory / name)
+        files = [source / name for name in BESIDE_WEIGHTS if (source / name).is_file()]
+        refuse_links(source, files)
+        for file in files:
+            shutil.copyfile(file, directory / file.name)
     if trained.tokenizer is None:
         byte_tokenizer().save_pretrained(directory)
 

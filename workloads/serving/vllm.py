@@ -13,7 +13,6 @@ does need goes with the model only under the digest of its files, which a refusa
 import json
 import re
 import sys
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +21,7 @@ from typing import Any
 from workloads.catalogue.models import serving_defaults, vllm_has
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
-from workloads.files import linked_elsewhere
+from workloads.files import refuse_links
 from workloads.foreign import InvalidData, excerpt, parse_object, read_file
 from workloads.serving import fit
 from workloads.serving.exported import LINEAGE, exported_lineage
@@ -90,17 +89,6 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path, co
             files[each] = Path(temporary) / each
             files[each].write_text(json.dumps(content, indent=2) + "\n")
         return publish(directory, files, name, (), (), lineage, runtime="vllm")
-
-
-def refuse_links(directory: Path, files: Iterable[Path]) -> None:
-    """Raise if a file of the model in *directory* is a link to a file of another directory.
-
-    Raises:
-        UserError: Names all of them.
-    """
-    expected, help = "files in the directory of the model", "Copy the file there if it belongs to the model"
-    if wrong := linked_elsewhere(directory, files):
-        raise UserError(*(Diagnostic(str(each), f"it is a link to {each.resolve()}", expected, help) for each in wrong))
 
 
 def _own_code(source: Path, architecture: str, configs: list[str], code_sha256: str | None) -> list[Path]:

@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 from workloads.checkpoint import disk
 from workloads.errors import Diagnostic, UserError
 from workloads.export.hugging_face import BESIDE_WEIGHTS
+from workloads.files import refuse_links
 from workloads.quantize.language_model.formats import WeightFormat
 from workloads.quantize.language_model.matrices import MatrixChoice, TensorHead
-from workloads.serving.vllm import CONFIG, INDEX, read_object, refuse_links, weight_files
+from workloads.serving.vllm import CONFIG, INDEX, read_object, weight_files
 
 CARD = "README.md"
 
