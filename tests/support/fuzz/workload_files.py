@@ -232,7 +232,7 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
     ),
     "workloads/evaluation/gate.py": (_report, [REPORT]),
     "workloads/evaluation/served.py": (_first_answer, [{"choices": [{"logprobs": {"token_logprobs": [0.5]}}]}]),
-    "workloads/export/gguf.py": (_tokenizer, [TOKENIZER]),
+    "workloads/training/tokenizer.py": (_tokenizer, [TOKENIZER]),
     "workloads/quantize/hugging_face.py": (_pooling, [MODULES, {"pooling_mode_mean_tokens": True}]),
     "workloads/serving/exported.py": (_lineage, [{"checkpoint": "0", "config": "1", "quantization": {"a": 1}}]),
     "workloads/serving/fit/__main__.py": (_fit, [CONFIG, {**CONFIG, "text_config": CONFIG}]),
