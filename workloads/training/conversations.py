@@ -248,7 +248,7 @@ def check_content(messages: Sequence[Message]) -> None:
         MalformedRow: Templates leave a message out, fail at it, or write an empty answer.
     """
     for number, message in enumerate(messages, 1):
-        if message["role"] not in ROLES:
+        if not isinstance(message["role"], str) or message["role"] not in ROLES:
             problem = f"message {number} has the role {excerpt(message['role'])}, which chat templates leave out"
             raise MalformedRow(problem, f"Write one of {', '.join(sorted(ROLES))}")
         if message["role"] in WRITTEN and not any(message.get(name) is not None for name in CONTENTS):

@@ -209,6 +209,7 @@ def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, t
             "rows.jsonl:1: message 4 has the role assistent, which chat templates leave out",
         ),
         ([{"messages": [QUESTION, {**ANSWER, "content": ""}]}], "rows.jsonl:1: message 2 is an empty answer"),
+        ([{"messages": [{**QUESTION, "role": ["user"]}, ANSWER]}], "rows.jsonl:1: message 1 has the role"),
         ([{"text": "x"}], "rows.jsonl:1: the row has no list of messages"),
         ([{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION]}], "rows.jsonl:2: the conversation has no answer"),
         (
