@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from workloads.files import copy_atomic, replacing, write_atomic
+from workloads.errors import UserError
+from workloads.files import copy_atomic, linked_elsewhere, refuse_links, replacing, write_atomic
 
 
 def mode(path):
@@ -73,3 +74,21 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path):
 
     assert (tmp_path / "target").read_text() == "old"
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_link_leads_into_the_directory_or_into_the_cache_of_hugging_face_alone(tmp_path):
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "1f", tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in (blobs / "0", tmp_path / "other", snapshot / "own"):
+        path.touch()
+    links = {"inside": "own", "blob": "../../blobs/0", "outside": "../../../other", "above": "../../../models--a--b"}
+    for name, target in links.items():
+        (snapshot / name).symlink_to(target)
+    files = [snapshot / name for name in ("own", *links)]
+
+    assert linked_elsewhere(snapshot, files) == [snapshot / "outside", snapshot / "above"]
+    with pytest.raises(UserError, match=f"outside: it is a link to {tmp_path}/other"):
+        refuse_links(snapshot, files)
+    plain = snapshot.rename(tmp_path / "plain")
+    assert linked_elsewhere(plain, [plain / "inside", plain / "blob"]) == [plain / "blob"], "no snapshot of that cache"

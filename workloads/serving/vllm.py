@@ -184,9 +184,8 @@ def weight_files(source: Path) -> list[Path]:
 
 
 def _tokenizer_note(directory: Path) -> str:
-    """Return where vLLM divides texts otherwise than the tokenizer.json in *directory*; empty if nowhere known.
-
-    Only an environment with transformers can tell.
+    """Return where vLLM divides texts otherwise than the tokenizer.json in *directory*; empty if nowhere, or if this
+    environment has no transformers, which could tell.
     """
     if find_spec("transformers") is None or not (directory / "tokenizer.json").is_file():
         return ""
@@ -194,8 +193,8 @@ def _tokenizer_note(directory: Path) -> str:
 
     try:
         other = other_tokens(str(directory))
-    except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
-        return ""  # code of the model's own, or a tokenizer that only vLLM knows
+    except Exception as error:  # of code of the model's own, or of a tokenizer that vLLM alone knows
+        return f"it is not known whether vLLM divides texts as tokenizer.json says ({type(error).__name__})"
     if other is None:
         return ""
     kind, text = other

@@ -30,12 +30,6 @@ def _text(pattern: str) -> Check:
     return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
 
 
-def _is_number(value: object) -> bool:
-    # a text with a unit, as vLLM's parser takes it: 16k, 1.5M
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
-    return is_number or _text(r"-?[0-9]{1,18}(\.[0-9]{1,9})?[kKmMgG]?")(value)
-
-
 def _either(*checks: Check) -> Check:
     return lambda value: any(check(value) for check in checks)
 
@@ -65,6 +59,12 @@ def _is_switch(value: object) -> bool:
     return isinstance(value, bool)
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+# a text with a unit, as vLLM's parser takes it: 16k, 1.5M
+_is_number = _either(_is_finite, _text(r"-?[0-9]{1,18}(\.[0-9]{1,9})?[kKmMgG]?"))
 _is_word = _text(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 _is_numbers, _is_words = _list_of(_is_number), _list_of(_is_word)
 _is_value = _either(_is_switch, _is_number, _is_word)

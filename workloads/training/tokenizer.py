@@ -66,13 +66,13 @@ def other_tokens(directory: str) -> tuple[str, str] | None:
 
 
 def export_warning(directory: str) -> str:
-    """Return why no export of a model with the tokenizer in *directory* will be possible; empty if one may be."""
+    """Return why no model with the tokenizer in *directory* can be exported, or that this is unknown; else nothing."""
     if not Path(directory, FILE).is_file() or not Path(directory, "config.json").is_file():
         return ""
     try:
         other = None if llama_split(read_tokenizer(Path(directory, FILE))) else other_tokens(directory)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return ""  # loading the tokenizer, or the export, says what is wrong
+    except Exception as error:  # of libraries, which have many; a warning ends no run
+        return f"it is not known whether the trained model can be exported ({type(error).__name__})"
     if other is None:
         return ""
     return (

@@ -14,6 +14,7 @@ import pytest
 from tests.support.model_servers import (
     DAILY,
     Answer,
+    Here,
     ask,
     daily_key,
     eventually,
@@ -26,7 +27,8 @@ from tests.workloads.serving.vllm_app import FINGERPRINT, KEY, USAGE, VllmApp
 from workloads.serving import forward
 from workloads.serving.answers import HttpError
 from workloads.serving.event_filter import EventFilter
-from workloads.serving.forward import estimate_tokens, prepare, text_fields
+from workloads.serving.forward import text_fields
+from workloads.serving.forwarded_request import estimate_tokens, prepare
 from workloads.serving.forwarded_routes import ROUTES, Route
 from workloads.serving.keys import Key, Keys
 from workloads.serving.upstream import ABORT
@@ -138,14 +140,19 @@ def test_usage_is_counted_whatever_the_protocol_calls_it(server) -> None:
     assert (line["prompt_tokens"], line["tokens"]) == (5, 2)
 
 
+def leave(server: Here, vllm: VllmApp, path: str, stream: bool) -> None:
+    """Ask for a text without an end, leave once vLLM has the request, and wait until the server has noted it."""
+    with leaving(server.address, path, asking("for ever", stream=stream)) as client:
+        eventually(lambda: vllm.requests)
+        if stream:
+            client.getresponse()
+    eventually(lambda: server.requests)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_ends_the_work_frees_its_slot_and_pays(vllm: VllmApp, stream: bool) -> None:
     with here(vllm, Keys([daily_key(10)])) as server:
-        with leaving(server.address, CHAT, asking("for ever", stream=stream)) as client:
-            eventually(lambda: vllm.requests)
-            if stream:
-                client.getresponse()
-        eventually(lambda: server.requests)
+        leave(server, vllm, CHAT, stream)
         [line] = server.requests[:1]
         assert ask(server.address, CHAT, asking(), DAILY).status == 429
         assert paid_tokens(server) == (7, 3)
@@ -160,11 +167,7 @@ def test_a_client_that_leaves_ends_the_work_frees_its_slot_and_pays(vllm: VllmAp
 def test_a_client_that_leaves_pays_in_each_protocol(vllm: VllmApp, path: str, id: str, stream: bool) -> None:
     """Anthropic's protocol tells the tokens of an answer at the end of its stream, OpenAI's later one all of them."""
     with here(vllm, Keys([daily_key(10)])) as server:
-        with leaving(server.address, path, asking("for ever", stream=stream)) as client:
-            eventually(lambda: vllm.requests)
-            if stream:
-                client.getresponse()
-        eventually(lambda: server.requests)
+        leave(server, vllm, path, stream)
         assert ask(server.address, path, asking(), DAILY).status == 429
         assert paid_tokens(server) == (7, 3)
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from workloads.serving.answers import HttpError
-from workloads.serving.forward import prepare
+from workloads.serving.forwarded_request import prepare
 from workloads.serving.forwarded_routes import ROUTES
 from workloads.serving.keys import Key
 from workloads.serving.kv_cache import GIB, KvTransferSettings

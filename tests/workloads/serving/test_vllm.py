@@ -163,16 +163,6 @@ def test_a_file_of_another_directory_is_not_published_by_a_link(
         assert not (tmp_path / "out").exists()
 
 
-def test_a_snapshot_in_the_cache_of_hugging_face_is_published(source: Path, tmp_path: Path) -> None:
-    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "1f", tmp_path / "models--a--b" / "blobs"
-    snapshot.mkdir(parents=True)
-    blobs.mkdir()
-    for number, file in enumerate(sorted(source.iterdir())):
-        file.rename(blobs / str(number))
-        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
-    assert publishing.main([str(snapshot), "--name", "tiny", "--out", str(tmp_path / "out")]) == 0
-
-
 @pytest.fixture
 def own(source: Path) -> Path:
     """Return a model that needs code of its own, in two files."""
