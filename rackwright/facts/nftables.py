@@ -49,6 +49,8 @@ def _statements(expressions: list[dict[str, Any]]) -> Iterator[str]:
         [(name, value)] = expression.items()
         if name == "match":
             yield f"{_operand(value['left'])} {value['op']} {_operand(value['right'])}"
+        elif name == "mangle" and value.keys() == {"key", "value"}:
+            yield f"{_operand(value['key'])} set {_operand(value['value'])}"
         elif name in VERDICTS and not value:
             yield name
         elif name == "set" and (limit := _limit_of_connections(value)):

@@ -204,6 +204,7 @@ def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any], place
         layout=layout,
         replica=placement.replica,
         exchange=_exchange(stack, server, host),
+        partners=_partners(stack, server, host),
         quotas={name: limits for name, limits in quotas.items() if limits},
         **common,
     )
@@ -223,6 +224,13 @@ def _exchange(stack: Stack, server: Server, host: str) -> ExchangePlace | None:
             peers.append(ExchangePeer(address=address, port=ports.start, ranks=len(ports)))
     [own] = fabric_addresses(server.alone_on(host), hosts)
     return ExchangePlace(address=own, peers=tuple(peers))
+
+
+def _partners(stack: Stack, server: Server, host: str) -> tuple[str, ...]:
+    """Return the names of the servers on *host* with which *server* exchanges caches."""
+    transfer, hosts = exchange_of(server), stack.fleet.hosts
+    peers = transfer.peers if transfer else ()
+    return tuple(name for name in peers if host in stack.fleet.servers[name].members(hosts))
 
 
 def _load_model(stack: Stack, name: str, server: Server) -> Model | None:

@@ -1,4 +1,4 @@
-"""Second hardening, line 6: ports that torch opens in the units of servers and runs are closed to other hosts."""
+"""Second hardening, line 6: ports that torch opens in the units of servers and runs are closed to others."""
 
 import os
 import re
@@ -56,18 +56,21 @@ def test_ports_of_torch_are_closed_to_neighbours_by_both_families(log: Log) -> s
             for loaded in (False, True):
                 if loaded:
                     load(hosts["host"], firewall.text(table, REPOSITORY))
-                found[loaded] = {each: hosts[each].connects(everywhere) for each in ("stranger", "other")}
-            tried += 2 * len(everywhere)
+                found[loaded] = {each: hosts[each].connects(everywhere) for each in ("stranger", "other", "host")}
+            tried += 3 * len(everywhere)
+            inside = hosts["host"].connects(everywhere, group=group)
+            need(inside == found[False]["host"], f"{name}: the unit itself reaches {inside} alone")
         own = {target for target in found[False]["stranger"] if target[1] == table.port}
         stores = found[False]["stranger"] - own
         need(stores != set(), f"{name}: without the table a stranger reaches nothing, so that nothing is shown")
         need(found[True]["stranger"] == own, f"{name}: a stranger reaches {found[True]['stranger'] - own}")
+        need(found[True]["host"] == own, f"{name}: another account reaches {found[True]['host'] - own}")
         members = {target for target in found[False]["other"] if _is_member(table, target[0])}
         need(found[True]["other"] == members | own, f"{name}: the other host reaches {found[True]['other']}")
         before += len(stores)
     return (
-        f"{tried} connections from neighbours to {len(firewalls())} sorts of units: none reaches a port of torch from "
-        f"outside of the unit's hosts; without the tables {before} do"
+        f"{tried} connections from neighbours and other accounts to {len(firewalls())} sorts of units: none reaches a "
+        f"port of torch from outside of the unit's hosts, or of the unit on its own; without the tables {before} do"
     )
 
 

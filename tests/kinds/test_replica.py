@@ -86,7 +86,10 @@ def test_vllm_on_one_host_is_closed_to_all_other_hosts_by_both_families(declared
     rules = [line.strip() for line in contents["firewall.nft"].splitlines() if "socket" in line]
     unit = contents["server-digits.service"]
 
-    assert rules == ['socket cgroupv2 level 2 "system.slice/server-digits.service" counter drop']
+    assert rules == [
+        'oifname "lo" socket cgroupv2 level 2 "system.slice/server-digits.service" meta mark set 3149193547',
+        'socket cgroupv2 level 2 "system.slice/server-digits.service" counter drop',
+    ]
     assert "    tcp dport 8080 accept\n" in contents["firewall.nft"]
     assert unit.index("ExecStartPre=+/usr/sbin/nft -f /etc") < unit.index("ExecStart=/")
     assert "lease_key" not in unit
@@ -150,9 +153,9 @@ def test_a_deleted_table_is_a_difference_and_loaded_again_without_a_restart() ->
     texts = [step.text for step in planned(spec(0), raw).steps]
 
     assert (difference.path, difference.actual) == (f"{TABLE}.rules", Absent())
-    assert "until then other hosts may reach the ports of vLLM" in difference.remedy
+    assert "until then others may reach the ports of vLLM" in difference.remedy
     assert texts == [
-        "load the table rackwright_server_digits, which closes the ports of vLLM to other hosts",
+        "load the table rackwright_server_digits, which closes the ports of vLLM to others",
         "note in the owner file: ready",
     ]
 
@@ -167,7 +170,7 @@ def test_a_changed_rule_and_the_rules_of_an_earlier_start_are_differences() -> N
 
     assert {each.path for each in (cut, of_another_host, stale)} == {f"{TABLE}.rules"}
     assert isinstance(stale.actual, tuple)
-    assert "socket cgroupv2 == 26055" in stale.actual[-1], "a control group without a name no longer exists"
+    assert "socket cgroupv2 == 406929" in stale.actual[-1], "a control group without a name no longer exists"
 
 
 def test_a_restart_loads_the_table_by_itself() -> None:

@@ -393,7 +393,7 @@ def test_a_deleted_table_of_a_run_with_processes_is_loaded_again_without_a_resta
     raw["units"][declared.spec.unit]["active"] = "active"
     steps = texts(planned(declared, raw))
 
-    assert f"load the table {TABLE}, which closes the ports of its processes to other hosts" in steps
+    assert f"load the table {TABLE}, which closes the ports of its processes to others" in steps
     assert not [text for text in steps if text.startswith(("start ", "stop ", "restart "))]
 
 

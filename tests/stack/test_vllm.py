@@ -337,9 +337,17 @@ def test_each_rank_of_an_exchange_has_a_port_of_its_own(project: Project) -> Non
     ranks = exchanging("prefill", "answers").replace(
         "tensor_parallel: 8", "gpus: 4, tensor_parallel: 2, data_parallel: 2"
     )
-    beside = exchanging("decode", "talk").replace("tensor_parallel: 8", "gpus: 4, tensor_parallel: 4")
+    prompts, beside = (
+        exchanging(*each).replace("tensor_parallel: 8", "gpus: 4, tensor_parallel: 4")
+        for each in (("prefill", "answers"), ("decode", "talk"))
+    )
     refusals = refused(project, B70, "joined-a", f"{ranks}{answers}    port: 8081\n{beside.replace('5700', '5701')}")
     assert "servers.answers.vllm.kv_transfer.port: got port 5701" in refusals
+    specs = project(B70, "joined-a", f"{prompts}{answers}    port: 8081\n{beside.replace('5700', '5710')}")
+    assert {name: spec.partners for name, spec in specs.items()} == {
+        "joined-a/talk": ("answers",),
+        "joined-a/answers": ("talk",),
+    }
 
 
 def test_caches_of_a_host_take_less_than_its_memory(project: Project) -> None:

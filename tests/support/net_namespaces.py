@@ -122,9 +122,7 @@ class Namespace:
 
     def listen(self, tcp: Sequence[int] = (), udp: Sequence[int] = (), group: Path | None = None) -> None:
         """Listen on all addresses of both families until the end of the test, in the control group *group*."""
-        argv = self.inside(sys.executable, "-c", LISTEN, json.dumps([tcp, udp]))
-        if group:
-            argv = ["sh", "-euc", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *argv]
+        argv = in_group(group, self.inside(sys.executable, "-c", LISTEN, json.dumps([tcp, udp])))
         with self._log.open("a") as log:
             self._listeners.append(subprocess.Popen(argv, stdout=log))
         end = time.monotonic() + 10
@@ -132,19 +130,26 @@ class Namespace:
             assert time.monotonic() < end, f"{self.name} does not listen"
             time.sleep(0.02)
 
-    def connects(self, targets: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
-        """Return those of *targets* that accept a connection from here."""
-        answers = json.loads(self.run(sys.executable, "-c", ASK, input=json.dumps([*targets])))
+    def connects(self, targets: Sequence[tuple[str, int]], group: Path | None = None) -> set[tuple[str, int]]:
+        """Return those of *targets* that accept a connection from here, from a process in the control group *group*."""
+        argv = in_group(group, self.inside(sys.executable, "-c", ASK))
+        asked = subprocess.run(argv, input=json.dumps([*targets]), capture_output=True, text=True, check=True)
+        answers = json.loads(asked.stdout)
         return {target for target, reached in zip(targets, answers, strict=True) if reached}
 
-    def send(self, several: Sequence[Datagram]) -> list[str]:
-        """Send a datagram to each target; return the text of each, by which it is found where it arrived."""
+    def send(self, several: Sequence[Datagram], group: Path | None = None) -> list[str]:
+        """Send a datagram to each target, from a process in the control group *group*.
+
+        Returns:
+            The text of each, by which it is found where it arrived.
+        """
         texts = [secrets.token_hex(16) for _ in several]
         rows = [
             (each.source, each.address, each.port, text + "x" * each.padding)
             for each, text in zip(several, texts, strict=True)
         ]
-        self.run(sys.executable, "-c", SEND, input=json.dumps(rows))
+        argv = in_group(group, self.inside(sys.executable, "-c", SEND))
+        subprocess.run(argv, input=json.dumps(rows), capture_output=True, text=True, check=True)
         return texts
 
     def received(self) -> set[str]:
@@ -155,6 +160,11 @@ class Namespace:
         for listener in self._listeners:
             listener.kill()
             listener.wait()
+
+
+def in_group(group: Path | None, argv: list[str]) -> list[str]:
+    """Return the command that runs *argv* in the control group *group*, if there is one."""
+    return ["sh", "-euc", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *argv] if group else argv
 
 
 @contextmanager

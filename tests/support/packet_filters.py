@@ -97,7 +97,7 @@ def one_sided(objects: Iterable[Mapping[str, Any]]) -> list[str]:
     wrong = []
     for rule in rules:
         missing = {"ipv4", "ipv6"} - _families(rule)
-        others = [each for each in rules if each["chain"] == rule["chain"] and _drops(each) and not _has_address(each)]
+        others = [each for each in rules if each["chain"] == rule["chain"] and _drops(each) and _closes_to_hosts(each)]
         closed = set[str]().union(*map(_families, others)) if others else set[str]()
         if _drops(rule) and _has_address(rule) and missing - closed and chains[rule["chain"]].get("policy") != "drop":
             wrong.append(f"{rule['chain']}: {json.dumps(rule['expr'])}")
@@ -106,6 +106,11 @@ def one_sided(objects: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _matches(rule: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [each["match"] for each in rule["expr"] if "match" in each]
+
+
+def _closes_to_hosts(rule: Mapping[str, Any]) -> bool:
+    """Return whether *rule* has no address, and is for packets of other hosts too."""
+    return not _has_address(rule) and not any(match["right"] == "lo" for match in _matches(rule))
 
 
 def _drops(rule: Mapping[str, Any]) -> bool:

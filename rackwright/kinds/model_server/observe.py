@@ -8,7 +8,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.server import ServerFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.model_server import adapters
-from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.kinds.model_server.spec import ServerSpec, unit_of
 from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation
 from rackwright.schema.server import Canary
 
@@ -100,7 +100,7 @@ def outcome(facts: Facts, name: str, server: ServerFacts) -> str:
     """Return the state of a server: ready, stopped, failed or not ready."""
     if server.ready:
         return "ready"
-    unit = facts.unit(f"server-{name}.service")
+    unit = facts.unit(unit_of(name))
     states = {"failed": "failed", "inactive": "stopped"}
     return "stopped" if unit is None else states.get(unit.active, "not ready")
 

@@ -77,6 +77,11 @@ class ExchangePlace(SpecPart):
     """The hosts of the servers of the other role."""
 
 
+def unit_of(name: str) -> str:
+    """Return the unit of the server *name*."""
+    return f"server-{name}.service"
+
+
 class ServerSpec(Resource):
     """A server on one of its hosts."""
 
@@ -116,6 +121,8 @@ class ServerSpec(Resource):
     """The host's place in a replica over several hosts."""
     exchange: ExchangePlace | None = None
     """The host's place in an exchange of caches with other servers."""
+    partners: tuple[str, ...] = ()
+    """The names of the servers on this host with which it exchanges caches."""
     quotas: dict[str, dict[str, int]] = Field(default_factory=dict)
     """The host's part of the quotas, by the name of the key; without keys that have none."""
     runs_vllm: bool = False
@@ -177,6 +184,7 @@ class ServerSpec(Resource):
             programs="the ports of vLLM",
             addresses=self._allowed_addresses,
             port=None if self.follows else self.declared.port,
+            partners=tuple(map(unit_of, self.partners)),
         )
 
     @property
@@ -240,7 +248,7 @@ class ServerSpec(Resource):
 
     @property
     def unit(self) -> str:
-        return f"server-{self.name}.service"
+        return unit_of(self.name)
 
     @property
     def watch(self) -> Canary | None:
