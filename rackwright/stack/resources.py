@@ -40,14 +40,18 @@ from rackwright.stack.stack import Stack
 from rackwright.stack.vendor_keys import vendor_key_problems
 
 
-def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
+def declare(stack: Stack, workload: str | None = None) -> tuple[DeclaredResource, ...]:
     """Return all resources of *stack*: host by host, each host first, then the resources that need several hosts.
+
+    Args:
+        workload: The name of the only run or server of a stack of workloads to return. Models of other servers may be
+            missing then: they say nothing about the state of this one.
 
     Raises:
         DeclarationError: two resources would have one name or own the same thing, or the lock does not match.
     """
     try:
-        resources = declare_unchecked(stack)
+        resources = declare_unchecked(stack, workload)
     except DeclarationError as errors:
         raise locate_errors(stack.fleet_file, errors.diagnostics) from None
     check_together(stack, resources)
@@ -87,17 +91,17 @@ def _roles_beside(
                     yield resource, contract.claims(resource.kind, resource.spec, stack.repository)
 
 
-def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
+def declare_unchecked(stack: Stack, workload: str | None = None) -> tuple[DeclaredResource, ...]:
     """Return all resources of *stack* like `declare`, without the checks of owners and of the lock."""
     if stack.fleet.uses:
-        return _workloads(stack)
+        return _workloads(stack, workload)
     hosts = control_planes_first(stack.fleet)
     own = (resource for name, host in hosts for resource in _host_resources(stack, name, host))
     return (*own, *_peers(stack), *clusters(stack), *buckets(stack))
 
 
-def _workloads(stack: Stack) -> tuple[DeclaredResource, ...]:
-    """Return the resources of all runs and servers.
+def _workloads(stack: Stack, only: str | None) -> tuple[DeclaredResource, ...]:
+    """Return the resources of all runs and servers, or of those with the name *only*.
 
     Raises:
         DeclarationError: runs or servers are invalid, or share GPUs.
@@ -109,9 +113,9 @@ def _workloads(stack: Stack) -> tuple[DeclaredResource, ...]:
     assignments, overlaps = gpus.assign(stack)
     resources: list[DeclaredResource] = []
     wrong: list[Diagnostic] = []
-    for declare in (runs, servers):
+    for declare, names in ((runs, stack.fleet.runs), (servers, stack.fleet.servers)):
         try:
-            resources += declare(stack, assignments)
+            resources += declare(stack, assignments, [name for name in names if only in (None, name)])
         except DeclarationError as errors:
             wrong += errors.diagnostics
     if wrong := [*wrong, *overlaps]:

@@ -1,6 +1,6 @@
 """The resources of a stack's runs: a TrainingSeat on each worker, then the TrainingRun on the launcher."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 from rackwright.fleet import tracking
@@ -19,13 +19,14 @@ ALONE = "localhost"
 """Address of the processes of a run on a single host."""
 
 
-def runs(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
-    """Yield the resources of every run; the launcher's comes after those of the workers.
+def runs(stack: Stack, gpus: GpuAssignments, names: Iterable[str]) -> Iterator[DeclaredResource]:
+    """Yield the resources of the runs *names*; the launcher's comes after those of the workers.
 
     Args:
         gpus: The GPUs of runs, by owner file and host.
     """
-    for name, run in stack.fleet.runs.items():
+    for name in names:
+        run = stack.fleet.runs[name]
         if run.pods:
             yield from _in_pods(stack, name, run.with_launcher(stack.fleet.hosts))
             continue

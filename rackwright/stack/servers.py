@@ -1,6 +1,6 @@
 """The resources of a stack's model servers, one on each host, in rollout order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import file_digest
 from pathlib import Path
@@ -54,8 +54,8 @@ def server_notes(stack: Stack) -> Iterator[str]:
             yield from vllm.notes(stack, name, server, model)
 
 
-def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
-    """Yield the resources of every server; each host changes only after the one before it is as declared.
+def servers(stack: Stack, gpus: GpuAssignments, names: Iterable[str]) -> Iterator[DeclaredResource]:
+    """Yield the resources of the servers *names*; each host changes only after the one before it is as declared.
 
     Args:
         gpus: The GPUs of servers, by owner file and host.
@@ -68,7 +68,8 @@ def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
     common: dict[str, dict[str, Any]] = {}
     placements: dict[str, dict[str, vllm.Placement]] = {}
     layouts: dict[str, Layout | None] = {}
-    for name, server in stack.fleet.servers.items():
+    for name in names:
+        server = stack.fleet.servers[name]
         try:
             model = _load_model(stack, name, server)
             common[name] = _common(stack, name, server, model)

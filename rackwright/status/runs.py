@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NotRequired, cast
 
@@ -142,9 +142,7 @@ def find_resources(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
         expected = f"one of {', '.join(runs)}" if runs else ""
         help = hint(run, runs, "Correct the name")
         raise DeclarationError(Diagnostic("run", f"stack {stack.name} has no run {run!r}", expected, help))
-    # a run has its state also while the model of a server beside it is not published yet
-    alone = replace(stack, fleet=stack.fleet.model_copy(update={"servers": {}}))
-    return tuple(each for each in declare(alone) if run_of(each) == run)
+    return tuple(each for each in declare(stack, run) if run_of(each) == run)
 
 
 def run_of(declared: DeclaredResource) -> str | None:

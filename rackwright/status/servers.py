@@ -250,7 +250,7 @@ def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:
         DeclarationError: The stack has no such server.
     """
     require_server(stack, server)
-    resources = (declared.spec for declared in declare(stack))
+    resources = (declared.spec for declared in declare(stack, server))
     return tuple(spec for spec in resources if isinstance(spec, ServerSpec) and spec.name == server)
 
 
@@ -320,7 +320,7 @@ def pods_of(stack: Stack, server: str) -> PodsSpec | None:
     require_server(stack, server)
     if stack.fleet.servers[server].pods is None:
         return None
-    resources = (declared.spec for declared in declare(stack))
+    resources = (declared.spec for declared in declare(stack, server))
     of_pods = (spec for spec in resources if isinstance(spec, PodsSpec) and spec.workload.server)
     return next(spec for spec in of_pods if spec.workload.name == server)
 

@@ -1,16 +1,22 @@
 """The report on the servers of a stack, and the version before of each."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rackwright.errors import ChangeRefused, HostUnreachable
+from rackwright.errors import ChangeRefused, DeclarationError, HostUnreachable
+from rackwright.schema.server import Server
+from rackwright.stack import declare
+from rackwright.status import servers
 from rackwright.status.registered import ResolvedName
 from rackwright.status.servers import ServerReport
 from tests.support.json_documents import checked
+from tests.support.recorded_hosts import ALSO, OTHERS
 
 FINE = {"accuracy": 0.95, "asked": 0.9, "age_seconds": 100, "low": False, "before": 0.952, "before_age_seconds": 86460,
         "moved_by": -0.002, "moved": False}  # fmt: skip
+SERVED = ALSO[OTHERS.index("served.yaml")]
 OLD, NEW, OLDEST = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 
 
@@ -21,6 +27,17 @@ def host(version: str | None = NEW, previous: str | None = OLD, **more: Any) -> 
 
 def report(**hosts: dict[str, Any]) -> ServerReport:
     return ServerReport("digits", NEW, hosts)
+
+
+def test_a_server_has_its_state_while_the_model_of_another_one_is_not_published() -> None:
+    desk = Server.model_validate({"model": {"path": "models/desk"}, "hosts": ["ember"], "port": 8181, "anybody": True})
+    stack = replace(SERVED, fleet=SERVED.fleet.model_copy(update={"servers": {**SERVED.fleet.servers, "desk": desk}}))
+    with pytest.raises(DeclarationError, match="no model in models/desk"):
+        declare(stack)
+    for name in SERVED.fleet.servers:
+        assert servers.specs(stack, name) == servers.specs(SERVED, name) != ()
+    with pytest.raises(DeclarationError, match="no model in models/desk"):
+        servers.specs(stack, "desk")
 
 
 @pytest.mark.parametrize(
