@@ -10,12 +10,11 @@ from rackwright.stack.environments import ROLE, made_environments, role_variable
 from rackwright.stack.servers import ENVIRONMENTS
 from rackwright.stack.stack import Stack
 
+DECLARED = "`environment: {path: …}`, one that is on the hosts already"
+
 
 def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
-    """Yield an error for each run and server whose hosts have role workloads, and not what the role makes for it.
-
-    Without the role on all of its hosts, the environment is that of others, at its default path.
-    """
+    """Yield an error for each run and server that declares no environment, and for whose hosts the role makes none."""
     needs: dict[str, tuple[Run | Server, Sequence[str]]] = {}
     for name, run in stack.fleet.runs.items():
         needs[f"runs.{name}"] = run, ("training",)
@@ -25,14 +24,14 @@ def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
     for place, (workload, names) in needs.items():
         members = workload.members(stack.fleet.hosts)
         made = {member: made_environments(stack, member) for member in members}
-        if workload.environment or not all(made.values()):
+        if workload.environment:
             continue
         if not set(names).intersection(*made.values()):
             lacking = next(member for member in members if names[0] not in made[member])
-            problem = f"got {lacking}, where role {ROLE} makes {', '.join(made[lacking])}"
+            beside = f"role {ROLE} makes {', '.join(made[lacking])}" if made[lacking] else f"role {ROLE} is missing"
             expected = f"the environment {' or '.join(names)} on all of its hosts"
-            help = f"Add {names[0]} to `environments` of role {ROLE}, or declare `environment: {{path: …}}`"
-            yield Diagnostic(place, problem, expected, help)
+            role = f"Add {names[0]} to `environments` of role {ROLE} of {', '.join(members)}"
+            yield Diagnostic(place, f"got {lacking}, where {beside}", expected, f"{role}, or declare {DECLARED}")
         elif isinstance(workload, Run) and workload.with_launcher(stack.fleet.hosts).launcher == "horovod":
             yield from _without_horovod(stack, place, members)
 

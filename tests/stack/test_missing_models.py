@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from rackwright.cli.app import app
 from rackwright.stack import load_stack
 from rackwright.stack.missing_models import missing_models
-from tests.support.server_stack import project, publish
+from tests.support.server_stack import declare_environments, project, publish
 
 __all__ = ["project"]
 
@@ -57,6 +57,7 @@ def test_models_that_are_here_or_on_a_tier_have_no_notice(project: Path) -> None
 def test_check_prints_the_notices(project: Path) -> None:
     (project / "Pulumi.yaml").write_text("name: rackwright\n")
     assert notices(project, "{path: models/parts, version: 0123456789ab}")
+    declare_environments(project)
 
     done = CliRunner().invoke(app, ["check", "serving"])
     assert done.exit_code == 0 and "note: servers.digits: models/parts has no model" in done.output

@@ -53,6 +53,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def declare_environments(project: Path) -> None:
+    """Declare the environment of each server of *project*, whose hosts lack role workloads."""
+    fleet = project / "stacks" / "serving.yaml"
+    fleet.write_text(fleet.read_text().replace("    model:", "    environment: {path: /opt/serving}\n    model:"))
+
+
 def specs(project: Path) -> dict[str, ServerSpec]:
     found = {declared.name: declared.spec for declared in declare(load_stack("serving", project))}
     assert all(isinstance(spec, ServerSpec) for spec in found.values())

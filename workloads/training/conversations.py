@@ -91,6 +91,8 @@ class ConversationData(NamedTuple):
     """Digests of the conversation of each row to train on; empty if rows share conversations."""
     unread: frozenset[str]
     """Keys of messages to train on that no chat template reads."""
+    counts: tuple[int, int]
+    """Number of examples to train on and of held out ones, before they share rows."""
 
 
 def load(config: Conversations) -> ConversationData:
@@ -132,14 +134,16 @@ def load(config: Conversations) -> ConversationData:
     arrange = pack if config.packed is True else pad
     length = config.sequence_length
     training, held_out = (arrange(each, length) for each in parts)
+    counts = len(parts[False]), len(parts[True])
     if config.packed is True:
-        return ConversationData(training, held_out, left_out, lengths, None, None, (), (), frozenset())
+        return ConversationData(training, held_out, left_out, lengths, None, None, (), (), frozenset(), counts)
     known = {person: number for number, person in enumerate(dict.fromkeys(persons))}
     named = None if None in known else torch.tensor([known[person] for person in persons])
     names = () if named is None else tuple(str(each) for each in known)
     return ConversationData(
-        training, held_out, left_out, lengths, torch.tensor(numbers), named, names, (*sources,), frozenset(unread)
-    )
+        training, held_out, left_out, lengths, torch.tensor(numbers), named, names, (*sources,), frozenset(unread),
+        counts,
+    )  # fmt: skip
 
 
 def describe(left_out: Mapping[str, int], lengths: Mapping[str, TokenRange]) -> str:

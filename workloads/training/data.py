@@ -21,6 +21,16 @@ from workloads.training.tasks import load as load_tasks
 from workloads.training.tokenizer import load_tokenizer
 
 
+class Counts(NamedTuple):
+    """Numbers of examples."""
+
+    training: int
+    held_out: int
+
+    def __str__(self) -> str:
+        return f"{self.training} examples to train on, {self.held_out} held out"
+
+
 class Examples(NamedTuple):
     """Numbered examples.
 
@@ -53,6 +63,8 @@ class Examples(NamedTuple):
     """Digests of the record that each example comes from; empty if ``x`` is the record."""
     unread: frozenset[str] = frozenset()
     """Keys of messages that no chat template reads."""
+    counts: Counts | None = None
+    """Number of examples of the whole set, before several share a row; None for a part of a set."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -90,7 +102,9 @@ def load(config: Data) -> Examples:
     Raises:
         UserError: The files are missing, or have too few examples.
     """
-    return _parts(config)[0]
+    training, unseen = _parts(config)
+    fields = training._asdict()  # its length is that of the set, so that `_replace` does not work
+    return Examples(**{**fields, "counts": training.counts or Counts(len(training), len(unseen))})
 
 
 def held_out(config: Data) -> Examples:
@@ -131,6 +145,7 @@ def _parts(config: Data) -> tuple[Examples, Examples]:
         own = Examples(
             *found.training, left_out=found.left_out, lengths=found.lengths, records=found.records_N,
             persons=found.persons_N, names=found.names, sources=found.sources_N, unread=found.unread,
+            counts=Counts(*found.counts),
         )  # fmt: skip
         return own, Examples(*found.held_out)
     if isinstance(config, Preferences):

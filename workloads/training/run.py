@@ -123,7 +123,10 @@ def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext
     available = memory.format_bytes(device.memory)
     metrics.print(f"memory of each process: {prepared.memory_estimate}; {available} available")
     metrics.print(f"acceleration: {prepared.acceleration}")
-    if (examples := prepared.inputs.examples).left_out and not config.privacy:
+    examples = prepared.inputs.examples
+    if examples.counts and not config.privacy:
+        metrics.print(f"data: {examples.counts}")
+    if examples.left_out and not config.privacy:
         metrics.print(f"left out of the data: {conversations.describe(examples.left_out, examples.lengths)}")
     if prepared.isolation:
         metrics.print(f"conversations: {prepared.isolation}")

@@ -1,6 +1,7 @@
 """Conversations: read, tokenised by a chat template, packed, and learned from without a look at their neighbours."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -300,10 +301,11 @@ def test_conversations_that_are_left_out_are_counted_printed_and_recorded(
     [start] = [line for line in metrics(tmp_path / "out") if line.get("event") == "start"]
     assert start["left_out"] == expected
     assert json.loads((tmp_path / "out" / "lineage.json").read_text())["data"][0]["left_out"] == expected
-    assert (
-        "left out of the data: 14 conversations longer than sequence_length (65 to 78 tokens), 16 thoughts"
-        in capsys.readouterr().out
-    )
+    printed = capsys.readouterr().out
+    left_out = "left out of the data: 14 conversations longer than sequence_length (65 to 78 tokens), 16 thoughts"
+    assert left_out in printed
+    [numbers] = re.findall(r"^data: (\d+) examples to train on, (\d+) held out$", printed, re.MULTILINE)
+    assert sum(map(int, numbers)) == 58 - 40
 
 
 def test_bytes_of_texts_that_are_left_out_are_counted(saved: Path, tmp_path: Path) -> None:

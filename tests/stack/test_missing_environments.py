@@ -1,0 +1,41 @@
+"""`check` refuses runs and servers on hosts that have no Python environment for them."""
+
+from pathlib import Path
+
+import pytest
+
+from rackwright.errors import DeclarationError
+from rackwright.stack import feasible, load_stack
+from tests.support.server_stack import declare_environments, project
+
+__all__ = ["project"]
+
+
+def test_hosts_without_the_role_need_a_declared_environment(project: Path) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        feasible.check(load_stack("serving", project))
+
+    problems = {each.where.rpartition(" ")[2]: each for each in caught.value.diagnostics}
+    assert {*problems} == {"servers.digits", "servers.plain"}
+    assert problems["servers.digits"].problem == "got cinder, where role workloads is missing"
+    assert problems["servers.digits"].expected == "the environment serving or training on all of its hosts"
+    assert "of role workloads of cinder, ember, or declare `environment: {path: …}`" in problems["servers.digits"].help
+
+    declare_environments(project)
+    assert feasible.check(load_stack("serving", project))
+
+
+def test_a_host_with_the_role_says_which_environments_it_makes(project: Path) -> None:
+    pair = project / "stacks" / "pair.yaml"
+    declare_environments(project)
+    serving = project / "stacks" / "serving.yaml"
+    serving.write_text(serving.read_text().replace("    environment: {path: /opt/serving}\n", "", 1))
+    text = pair.read_text()
+    assert "roles:" not in text
+    pair.write_text(text.replace("    os: debian-12\n", f"    os: debian-12\n{ROLE}"))
+
+    with pytest.raises(DeclarationError, match="got cinder, where role workloads makes vllm; the environment serving"):
+        feasible.check(load_stack("serving", project))
+
+
+ROLE = "    roles: {base: {}, workloads: {environments: [vllm]}}\n"
