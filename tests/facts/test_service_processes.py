@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.facts.probe import service_processes
+from rackwright.facts.probe import control_groups, service_processes
 from rackwright.facts.probe.observe import ReadError
 from tests.support.changed_services import SERVICES, SILENT, read_all, unit
 from tests.support.systemd_machine import SystemdMachine, lacks
@@ -72,11 +72,11 @@ def test_a_limit_that_no_unit_has_is_found(tmp_path: Path, file: str, text: str,
     }
     for name, content in {**quiet, "io.max": "", "io.latency": ""}.items():
         (tmp_path / name).write_text(content)
-    assert [*service_processes.group_differences(str(tmp_path), UNIT)] == []
+    assert [*control_groups.group_differences(str(tmp_path), UNIT)] == []
 
     (tmp_path / file).write_text(text)
 
-    [difference] = service_processes.group_differences(str(tmp_path), UNIT)
+    [difference] = control_groups.group_differences(str(tmp_path), UNIT)
     assert difference.startswith(found)
 
 
@@ -85,7 +85,7 @@ def test_a_declared_limit_is_none_that_is_found(tmp_path: Path) -> None:
     for name, content in {"memory.max": "4997120", "cpu.max": "50000 100000", "io.max": "8:0 rbps=1024"}.items():
         (tmp_path / name).write_text(content)
 
-    assert [*service_processes.group_differences(str(tmp_path), declared)] == []
+    assert [*control_groups.group_differences(str(tmp_path), declared)] == []
 
 
 @pytest.mark.parametrize(

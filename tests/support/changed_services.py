@@ -9,14 +9,14 @@ from tests.support.systemd_machine import ROOT, SystemdMachine
 READ = f"""
 import json, sys
 sys.path.insert(0, {str(ROOT)!r})
-from rackwright.facts.probe import service_processes, units
+from rackwright.facts.probe import control_groups, service_processes, unit_properties, units
 from rackwright.facts.probe.observe import attempt
-found = service_processes.properties(units.units(""))
+found = unit_properties.properties(units.units(""))
 manager = service_processes.manager_values()
 print(json.dumps({{
     "service_processes": attempt(service_processes.service_processes, "", found, manager),
     "manager_environment": attempt(service_processes.manager_environment, manager),
-    "group_limits": attempt(service_processes.group_limits, "", found),
+    "group_limits": attempt(control_groups.group_limits, "", found),
 }}))
 """
 PID = "$(systemctl show --value --property=MainPID $U)"

@@ -85,6 +85,8 @@ MODULES = (
             "object_store",
             "trials",
             "loads",
+            "unit_properties",
+            "control_groups",
             "service_processes",
             "factors",
             "proof",

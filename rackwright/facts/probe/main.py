@@ -15,6 +15,7 @@ from rackwright.facts.probe import (
     block,
     boot,
     containers,
+    control_groups,
     credentials,
     encryption,
     factors,
@@ -47,6 +48,7 @@ from rackwright.facts.probe import (
     system,
     tracking,
     trials,
+    unit_properties,
     units,
     vendors,
 )
@@ -100,7 +102,7 @@ def collect(
     opened = attempt(processes.open_files, root)
     packages = attempt(system.packages, root)
     unit_states = attempt(units.units, root)  # before the arrays: units that wait for md exist until it is done
-    properties = attempt(lambda: service_processes.properties(unwrap(unit_states)))
+    properties = attempt(lambda: unit_properties.properties(unwrap(unit_states)))
     manager = attempt(service_processes.manager_values)
     listeners = attempt(lambda: processes.listeners(root, unwrap(opened)))
     return {
@@ -119,7 +121,7 @@ def collect(
         "service_processes": attempt(
             lambda: service_processes.service_processes(root, unwrap(properties), unwrap(manager))
         ),
-        "group_limits": attempt(lambda: service_processes.group_limits(root, unwrap(properties))),
+        "group_limits": attempt(lambda: control_groups.group_limits(root, unwrap(properties))),
         "manager_environment": attempt(lambda: service_processes.manager_environment(unwrap(manager))),
         "changed_files": attempt(lambda: [unwrap(start), unwrap(tree), changes.times][-1]),
         "same_content": attempt(lambda: [unwrap(start), unwrap(tree), changes.spans][-1]),

@@ -1,4 +1,4 @@
-"""The processes of running services beside what systemd says about their units, and the limits of control groups.
+"""The processes of running services beside what systemd says about their units.
 
 systemd applies the settings of a unit when it starts a process. A change afterwards, or a start with other settings
 that are gone since, shows in the process alone. Each list has only differences: it is empty on an unchanged host.
@@ -13,31 +13,17 @@ import shlex
 import time
 from typing import Any, Iterable, Iterator
 
-from rackwright.facts.probe.loads import DELETED, RUNNING
-from rackwright.facts.probe.observe import ReadError, attempt, listing, read, run_tool
+from rackwright.facts.probe.control_groups import GROUPS
+from rackwright.facts.probe.loads import DELETED
+from rackwright.facts.probe.observe import ReadError, attempt, read, run_tool
+from rackwright.facts.probe.unit_properties import LIMITS, SANDBOX, amount, first, format_limit
 
 MOST_PROCESSES = 4096
 """Maximum number of processes that are looked at; services of hosts have some hundreds."""
 SECONDS = 10
 """Time limit for all processes together."""
-LIMITS = {
-    "CPU": "Max cpu time", "FSIZE": "Max file size", "DATA": "Max data size", "STACK": "Max stack size",
-    "CORE": "Max core file size", "RSS": "Max resident set", "NOFILE": "Max open files", "AS": "Max address space",
-    "NPROC": "Max processes", "MEMLOCK": "Max locked memory", "LOCKS": "Max file locks",
-    "SIGPENDING": "Max pending signals", "MSGQUEUE": "Max msgqueue size", "RTPRIO": "Max realtime priority",
-    "RTTIME": "Max realtime timeout",
-}  # fmt: skip
-"""Limits of systemd by their names in /proc/PID/limits. Source: systemd.exec(5); fs/proc/base.c of Linux."""
 OWN_CHANGES = {"NOFILE": "higher", "MEMLOCK": "higher", "CORE": "lower", "STACK": "lower"}
 """Changes that programs make to their own limits: more files and locked memory, no dumps of memory, small stacks."""
-SANDBOX = {
-    "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateNetwork", "PrivateIPC", "PrivateUsers", "ProtectSystem",
-    "ProtectHome", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups",
-    "ProtectProc", "ProcSubset", "ProtectHostname", "ReadOnlyPaths", "ReadWritePaths", "InaccessiblePaths", "ExecPaths",
-    "NoExecPaths", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem", "DynamicUser", "RootDirectory", "RootImage",
-    "MountAPIVFS", "LogNamespace", "MountImages", "ExtensionImages", "ExtensionDirectories", "NetworkNamespacePath",
-}  # fmt: skip
-"""Settings with which systemd gives a service mounts of its own. Source: systemd, src/core/execute.c."""
 NAMESPACES = {
     "net": ("a network", ("PrivateNetwork", "NetworkNamespacePath", "JoinsNamespaceOf")),
     "ipc": ("messages", ("PrivateIPC", "IPCNamespacePath", "JoinsNamespaceOf")),
@@ -47,20 +33,6 @@ NAMESPACES = {
 }
 """Namespaces of a process, and the settings that make them. Source: systemd.exec(5)."""
 OFF = ("", "no", "default", "all", "~", "[not set]")
-ENVIRONMENT = ("Environment", "EnvironmentFiles", "PassEnvironment", "UnsetEnvironment")
-RIGHTS = (
-    "NoNewPrivileges", "CapabilityBoundingSet", "SystemCallFilter", "RestrictAddressFamilies", "RestrictNamespaces",
-    "MemoryDenyWriteExecute", "LockPersonality", "User", "PAMName",
-)  # fmt: skip
-GROUP = (
-    "MemoryMax", "MemoryHigh", "MemorySwapMax", "CPUQuotaPerSecUSec", "TasksMax", "IOReadBandwidthMax",
-    "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax", "IODeviceLatencyTargetUSec",
-)  # fmt: skip
-PROPERTIES = (
-    "Id", "MainPID", "ControlPID", "FragmentPath", "ControlGroup", "ExecStartEx", "JoinsNamespaceOf",
-    "IPCNamespacePath", "PrivatePIDs", "DelegateNamespaces", *ENVIRONMENT, *RIGHTS, *GROUP, *sorted(SANDBOX),
-    *(f"Limit{name}{end}" for name in LIMITS for end in ("", "Soft")),
-)  # fmt: skip
 STANDARD_NAMES = re.compile(
     r"PATH|LANG|LANGUAGE|LC_\w+|USER|LOGNAME|HOME|SHELL|TERM|COLUMNS|LINES|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID"
     r"|SYSTEMD_NSS_DYNAMIC_BYPASS|SYSTEMD_ACTIVATION_\w+"
@@ -101,24 +73,6 @@ RUNS = ("training-", "guard-")
 EXECUTOR = "/usr/lib/systemd/systemd-executor"
 """The program that sets processes up for systemd 255 and later."""
 AGAIN_SECONDS = 0.2
-GROUPS = "/sys/fs/cgroup"
-MOST_GROUPS = 4096
-DEEPEST = 6
-PAGE = 4096
-GROUP_UNITS = (".service", ".slice", ".scope")
-OF_PODS = ("kubepods", "cri-containerd-", "crio-")
-"""Groups that kubelet and its runtime make, and whose limits they set by themselves."""
-
-
-def properties(units: dict[str, Any]) -> list[dict[str, list[str]]]:
-    """Return the properties of all running services, slices and scopes that systemd itself has made."""
-    return show(
-        sorted(
-            name
-            for name, unit in units.items()
-            if name.endswith(GROUP_UNITS) and unit["active"] in RUNNING and not name.startswith(OF_PODS)
-        )
-    )
 
 
 def service_processes(root: str, listed: list[dict[str, list[str]]], manager: dict[str, str]) -> dict[str, Any]:
@@ -136,27 +90,6 @@ def service_processes(root: str, listed: list[dict[str, list[str]]], manager: di
         if found:
             rows[name] = found
     return rows
-
-
-def show(names: list[str]) -> list[dict[str, list[str]]]:
-    """Return the properties of units; some have several lines."""
-    output = run_tool("systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", *names) if names else ""
-    rows = []
-    for paragraph in output.split("\n\n"):
-        values: dict[str, list[str]] = {}
-        for line in paragraph.splitlines():
-            key, equals, value = line.partition("=")
-            if equals and key in PROPERTIES:
-                values.setdefault(key, []).append(value)
-        if "Id" in values:
-            rows.append(values)
-    if len(rows) != len(names):
-        raise ReadError(f"systemctl shows {len(rows)} of {len(names)} units")
-    return rows
-
-
-def first(values: dict[str, list[str]], key: str) -> str:
-    return values.get(key, [""])[0]
 
 
 class Base:
@@ -395,10 +328,6 @@ def limits_of(root: str, pid: int) -> dict[str, tuple[float, float]]:
     return rows
 
 
-def amount(text: str) -> float:
-    return float("inf") if text in ("unlimited", "infinity", "max", "18446744073709551615") else float(text)
-
-
 def limits(root: str, pid: int, values: dict[str, list[str]], base: Base) -> Iterator[str]:
     """Yield the limits of a process that are not those of its unit; a container cannot give more than it has."""
     found = limits_of(root, pid)
@@ -416,10 +345,6 @@ def limits(root: str, pid: int, values: dict[str, list[str]], base: Base) -> Ite
             if is_found not in (wanted, min(wanted, hardest)) and not is_own:
                 yield f"limit {name} is {format_limit(is_found)}, and {format_limit(wanted)} in the unit"
                 break
-
-
-def format_limit(value: float) -> str:
-    return "infinity" if value == float("inf") else str(int(value))
 
 
 def rights(root: str, pid: int, values: dict[str, list[str]], base: Base) -> Iterator[str]:
@@ -531,78 +456,3 @@ def source_of(row: dict[str, str], rows: list[dict[str, str]]) -> str | None:
 
 def is_in_root(path: str, top: str) -> bool:
     return top == "/" or is_below(path, (top,))
-
-
-def group_limits(root: str, listed: list[dict[str, list[str]]]) -> dict[str, list[str]]:
-    """Return the control groups of systemd that are frozen, or whose limits are not those of their units."""
-    by_group = {first(values, "ControlGroup"): values for values in listed}
-    rows: dict[str, list[str]] = {}
-    for group in groups(root):
-        found = list(group_differences(f"{root}{top_of(root)}{group}", by_group.get(group)))
-        if found:
-            rows[group] = found
-    return rows
-
-
-def top_of(root: str) -> str:
-    """Return where the groups of version 2 are; a host of the earlier version has them for systemd alone, or not."""
-    unified = f"{GROUPS}/unified"
-    return unified if os.path.isdir(root + unified) else GROUPS
-
-
-def groups(root: str) -> list[str]:
-    """Return the control groups of slices, services and scopes, each as systemd names it."""
-    top = root + top_of(root)
-    found: list[str] = []
-    waiting = [""]
-    while waiting:
-        group = waiting.pop()
-        found += [group] if group else []  # the group of all is not one of systemd
-        if len(found) > MOST_GROUPS:
-            raise ReadError(f"more than {MOST_GROUPS} control groups")
-        if group.count("/") < DEEPEST and not group.endswith((".service", ".scope")):
-            names = listing(top + group)
-            waiting += [
-                f"{group}/{name}" for name in names if name.endswith(GROUP_UNITS) and not name.startswith(OF_PODS)
-            ]
-    return sorted(found)
-
-
-def group_differences(folder: str, values: dict[str, list[str]] | None) -> Iterator[str]:
-    """Yield what holds the processes of a group back, and is not in the unit; *values* are those of the unit."""
-    try:
-        events = read(f"{folder}/cgroup.events").split()
-        if "frozen" in events and events[events.index("frozen") + 1] == "1":
-            yield "frozen"
-        for file, key in (("memory.max", "MemoryMax"), ("memory.high", "MemoryHigh"), ("pids.max", "TasksMax")):
-            yield from one_limit(folder, file, key, values)
-        quota = text_of(f"{folder}/cpu.max")
-        if quota and quota.split()[0] != "max" and (values is None or first(values, GROUP[3]) in ("infinity", "")):
-            yield f"cpu.max is {quota}, and the unit has no limit"
-        for file in ("io.max", "io.latency"):
-            lines = text_of(f"{folder}/{file}").splitlines()
-            keys = GROUP[5:9] if file == "io.max" else GROUP[9:]
-            is_declared = values is not None and any(first(values, key) for key in keys)
-            if lines and not is_declared:
-                yield f"{file} is {lines[0]}, and the unit has no limit"
-    except OSError:
-        return  # the group has just gone
-
-
-def text_of(path: str) -> str:
-    """Return the text of a file; empty for one that the group does not have, as its controller is off."""
-    try:
-        return read(path)
-    except FileNotFoundError:
-        return ""
-
-
-def one_limit(folder: str, file: str, key: str, values: dict[str, list[str]] | None) -> Iterator[str]:
-    text = text_of(f"{folder}/{file}")
-    if not text or (values is None and file == "pids.max"):
-        return
-    found = amount(text)
-    wanted = amount(first(values, key) or "infinity") if values is not None else float("inf")
-    is_rounded = file.startswith("memory") and float("inf") not in (found, wanted) and abs(found - wanted) < PAGE
-    if found != wanted and not is_rounded:
-        yield f"{file} is {format_limit(found)}, and {format_limit(wanted)} in the unit"
