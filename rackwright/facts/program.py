@@ -122,7 +122,14 @@ def audit_metrics_program() -> str:
 def cluster_metrics_program() -> str:
     """Return the text of the program that writes metrics of a cluster."""
     purpose = "Writes metrics of the cluster into a file of node_exporter, for rackwright-cluster-metrics.timer."
-    names = ("probe.observe", "probe.isolate", "probe.kubernetes", "metrics_text", "cluster_metrics")
+    names = (
+        "probe.observe",
+        "probe.isolate",
+        "probe.declared_objects",
+        "probe.kubernetes",
+        "metrics_text",
+        "cluster_metrics",
+    )
     return _metrics_program(purpose, names, "module.write()")
 
 

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import yaml
 
+from rackwright.facts.probe import declared_objects
 from rackwright.facts.probe import kubernetes as probe
 from rackwright.kinds.pods import roll_out
 from rackwright.toolchain.kubernetes import programs
@@ -87,7 +88,10 @@ class ApiTier:
             patch.object(probe, "read_manifests", lambda path: self.manifests),
         ):
             found = probe.controllers(name)["objects"]
-        declared = {key: probe.digest(probe.as_declared(item, item)) for key, item in self.manifests.items()}
+        declared = {
+            key: declared_objects.digest(declared_objects.as_declared(item, item))
+            for key, item in self.manifests.items()
+        }
         return [key for key, digest in declared.items() if found.get(key, {}).get("content") != digest]
 
     def roll_out(self, items: Iterable[Mapping[str, Any]], seconds: int) -> int:
@@ -185,7 +189,7 @@ def run_controller(tier: ApiTier, name: str, program: Path, objects: list[dict[s
                 each["clientConfig"]["service"]["port"] = port
         local.append(item)
     tier.set(*local)
-    tier.manifests = {probe.name_of(item): item for item in local if item["kind"] != "Secret"}
+    tier.manifests = {declared_objects.name_of(item): item for item in local if item["kind"] != "Secret"}
     certificates = tier.directory / f"{name}-certificates"
     certificates.mkdir()
     config = {

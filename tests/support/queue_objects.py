@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from rackwright.facts.probe import declared_objects
 from rackwright.facts.probe import kubernetes as probe
 from rackwright.kinds.cluster.controllers import QUEUE, digests
 
@@ -40,11 +41,14 @@ def entry(name: str, **changes: Any) -> dict[str, Any]:
 @contextmanager
 def manifests() -> Iterator[None]:
     """Give the probe the manifests of the objects of `controllers`, whose digests are those of the package."""
-    declared = {probe.name_of(item): probe.as_declared(item, item) for item in controllers()}
-    hashes, declared_hashes = probe.digest, {name: probe.digest(item) for name, item in declared.items()}
+    declared = {declared_objects.name_of(item): declared_objects.as_declared(item, item) for item in controllers()}
+    hashes, declared_hashes = (
+        declared_objects.digest,
+        {name: declared_objects.digest(item) for name, item in declared.items()},
+    )
 
     def digest(item: dict[str, Any]) -> str:
-        name, found = probe.name_of(item), hashes(item)
+        name, found = declared_objects.name_of(item), hashes(item)
         return digests(QUEUE)[name] if found == declared_hashes[name] else found
 
     with patch.object(probe, "read_manifests", lambda path: declared), patch.object(probe, "digest", digest):
@@ -60,7 +64,7 @@ def controllers(**changes: Any) -> list[dict[str, Any]]:
         metadata: dict[str, Any] = {
             "name": short,
             "labels": {probe.PART_OF: QUEUE.name},
-            "annotations": {probe.CONTENT: digest},
+            "annotations": {declared_objects.CONTENT: digest},
             "managedFields": [*fields, {"manager": "kubectl-edit", "subresource": "status"}],
             **({"namespace": namespace[0]} if namespace else {}),
         }

@@ -45,6 +45,7 @@ MODULES = (
             "kernel",
             "bpf_programs",
             "packet_paths",
+            "declared_objects",
             "kubernetes",
             "libraries",
             "nftables",
