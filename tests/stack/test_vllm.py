@@ -400,7 +400,7 @@ def test_options_of_vllm_are_for_its_models(project: Project, tmp_path: Path) ->
 def test_gpus_that_a_layout_leaves_are_named_by_check_and_before_a_preview(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project(B70, "wide, hopper", "    set: {parallel: 2}\n")
+    project(B70, "wide, hopper", "    environment: {path: /opt/vllm}\n    set: {parallel: 2}\n")
     note = (
         "servers.talk: on wide, hopper, tensor_parallel 2 leaves 6 of 8 GPUs of the host unused: 3 more servers with "
         "vllm.gpus: 2 can use them."
