@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.audit.undeclared.declaration import HostDeclaration
+from rackwright.audit.undeclared.rule import Rule
+from rackwright.audit.undeclared.search import apply
+from rackwright.facts.facts import Facts
 from rackwright.facts.log_chain import SeenHead
 from rackwright.schema.host import Drive, Host, Identity
 from rackwright.schema.network import Network, Route
@@ -107,3 +110,8 @@ def _declaration(wants: Mapping[str, Mapping[str, Any]]) -> HostDeclaration:
 def with_more(declaration: HostDeclaration, thing: str, *names: str) -> HostDeclaration:
     """Return *declaration* with a claim on *names* of *thing*."""
     return replace(declaration, wants={**declaration.wants, thing: dict.fromkeys(names or ("present",), True)})
+
+
+def found(rule: Rule, raw: dict[str, Any], declaration: Any = None) -> list[tuple[str, bool]]:
+    """Return the things that *rule* finds on a host with the facts *raw*, and whether each is unknown."""
+    return [(finding.thing, unknown) for finding, unknown in apply(rule, Facts(raw), declaration or declared())]

@@ -3,8 +3,11 @@
 import re
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 
 def need(holds: object, reason: str) -> None:
@@ -19,6 +22,12 @@ def eventually(holds: Callable[[], object], what: str, seconds: float = 180) -> 
     while not holds():
         need(time.monotonic() <= deadline, f"{what}: not within {seconds:.0f} s")
         time.sleep(0.5)
+
+
+def there(found: T | None) -> T:
+    """Return *found*, which is not None."""
+    assert found is not None
+    return found
 
 
 def errors(stderr: str) -> list[str]:
