@@ -19,7 +19,7 @@ def test_the_rescue_timer_keeps_its_deadline_and_no_rule_reports_it(log: Log) ->
     """A rescue timer keeps its deadline through reloads and restarts, and rules know it by record and text."""
     if lacks := systemd_machine.lacks():
         pytest.skip(lacks)
-    rules = "tests/audit/undeclared/test_rules.py"
+    rules = "tests/audit/undeclared/test_descriptions.py"
     names = ("rescue_timer", "described_with_its_deadline", "needs_the_record")
     deadline = run_tests(log, "tests/kinds/test_guard.py")
     known = run_tests(log, rules, "-k", " or ".join(names))
