@@ -25,7 +25,13 @@ def test_each_malformed_request_gets_a_reason(log: Log) -> str:
     """500 made-up requests, some 50 wrong ones over real HTTP, slow clients, and bodies that are too large."""
     done = [
         run_tests(log, f"tests/workloads/serving/{name}")
-        for name in ("test_wire.py", "test_server.py", "test_server_connections.py", "test_language.py")
+        for name in (
+            "test_wire.py",
+            "test_server.py",
+            "test_server_connections.py",
+            "test_language.py",
+            "test_language_limits.py",
+        )
     ]
     return f"every one is a 4xx with its reason; {'; '.join(done)}"
 

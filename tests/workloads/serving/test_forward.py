@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.chat_streams import Stream, events
 from tests.support.model_servers import (
     DAILY,
     Answer,
@@ -22,7 +23,6 @@ from tests.support.model_servers import (
     leaving,
     paid_tokens,
 )
-from tests.workloads.serving.test_language import Stream, events
 from tests.workloads.serving.vllm_app import FINGERPRINT, KEY, USAGE, VllmApp
 from workloads.serving import forward
 from workloads.serving.answers import HttpError
