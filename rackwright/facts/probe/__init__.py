@@ -64,6 +64,7 @@ MODULES = (
             "kubeadm_files",
             "name_services",
             "netplan_files",
+            "host_names",
             "generated_files",
             "missing",
             "file_walk",

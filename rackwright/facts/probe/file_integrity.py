@@ -16,7 +16,7 @@ import time
 from typing import Any, Iterator
 
 from rackwright.facts.digest import digest
-from rackwright.facts.probe import generated_files, missing
+from rackwright.facts.probe import generated_files, host_names, missing
 from rackwright.facts.probe.dpkg_lists import DpkgLists, Memo, links_to_folders, read_lists_through_links, usr
 from rackwright.facts.probe.file_rights import KEPT, special_rights
 from rackwright.facts.probe.file_walk import ROOTS, RUN, Folder, Row, system_folders
@@ -76,7 +76,7 @@ def file_integrity(root: str, salt: bytes) -> dict[str, Any]:
         **summary(folders),
         "rendered": rendered,
         "reasons": reasons,
-        "names": attempt(generated_files.names, root),
+        "names": attempt(host_names.names, root),
     }
 
 

@@ -21,6 +21,7 @@ from rackwright.facts.probe import (
     pam_profiles,
     unit_links,
 )
+from rackwright.facts.probe.host_names import HOSTS, LOOPBACK, names, own_name
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read
 from rackwright.facts.probe.packaged import conffiles, ucf_digests
 from rackwright.facts.probe.sources import FILE_BYTES, System, content, lines
@@ -120,22 +121,6 @@ BY_NAME = re.compile(
     r"|ld\.so\.conf|ssh/ssh_config|ssh/sshd_config|systemd/(system|journald|logind)\.conf|udev/rules)\.d"
 )
 """Directories of whose files programs read those alone whose names they know, or that have an end of their own."""
-HOSTS = "/etc/hosts"
-LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1")
-FIXED_NAMES = {
-    "localhost": LOOPBACK,
-    "localhost.localdomain": LOOPBACK,
-    "ip6-localhost": re.compile("::1"),
-    "ip6-loopback": re.compile("::1"),
-    "ip6-localnet": re.compile("fe00::0?"),
-    "ip6-mcastprefix": re.compile("ff00::0?"),
-    "ip6-allnodes": re.compile("ff02::1"),
-    "ip6-allrouters": re.compile("ff02::2"),
-    "ip6-allhosts": re.compile("ff02::3"),
-}
-"""Addresses of the names that each host has for itself. Source: hosts(5)."""
-NAMES, NAMES_EACH, NAME_LENGTH = 200, 64, 253
-"""Largest number of lines of /etc/hosts in the facts, of names in each, and of letters of a name."""
 ALTERNATIVES, CHOSEN = "/var/lib/dpkg/alternatives", "/etc/alternatives"
 GRUB = re.compile(
     r"/boot/grub/(?:fonts/([\w.-]+)|(i386-pc|x86_64-efi|arm64-efi)/([\w.-]+)|locale/([\w@]+)\.mo|(unicode\.pf2))"
@@ -194,10 +179,6 @@ def is_mail_name(system: System, path: str, text: bytes) -> bool:
         if LOOPBACK.fullmatch(address) and short in others:
             full.update(each for each in others if each.startswith(f"{short}."))
     return found.endswith("\n") and found[:-1] in {name, short, "localhost", *full}
-
-
-def own_name(root: str) -> str:
-    return read(f"{root}/proc/sys/kernel/hostname")
 
 
 def is_zone(system: System, path: str, text: bytes) -> bool:
@@ -488,34 +469,6 @@ def is_rendered(system: System, path: str) -> bool:
     is_plain = stat.S_ISREG(status.st_mode) and (status.st_uid, status.st_gid) == (OWNER[0], group)
     allowed = 0o755 if check is grammars.is_console_script else PLAIN
     return is_plain and not stat.S_IMODE(status.st_mode) & ~allowed and check(system, path, content(system.root, path))
-
-
-def names(root: str) -> list[list[str]]:
-    """Return the lines of /etc/hosts that give a name to another address than each host has for itself.
-
-    Raises:
-        ReadError: the file has another form, or more than the facts have place for.
-    """
-    own = own_name(root).partition(".")[0]
-    rows = []
-    for line in lines(content(root, HOSTS)):
-        address, *found = line.partition("#")[0].split() or ["", ""]
-        if not found:
-            raise ReadError(f"{HOSTS} has a line without a name")
-        others = [name for name in found if name and not is_own(name, address, own)]
-        if len(others) > NAMES_EACH or any(len(name) > NAME_LENGTH for name in (address, *others)):
-            raise ReadError(f"{HOSTS} has a line with more than {NAMES_EACH} names, or a name that is too long")
-        if others:
-            rows.append([address, *others])
-    if len(rows) > NAMES:
-        raise ReadError(f"{HOSTS} has more than {NAMES} lines with names of others")
-    return rows
-
-
-def is_own(name: str, address: str, own: str) -> bool:
-    """Return whether a line of /etc/hosts gives a host's own name its own address."""
-    pattern = FIXED_NAMES.get(name, LOOPBACK if name.partition(".")[0] == own else None)
-    return pattern is not None and pattern.fullmatch(address) is not None
 
 
 def alternatives(root: str) -> dict[str, set[str]]:
