@@ -1,6 +1,7 @@
 """The container with a real systemd that other tests use."""
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ pytestmark = pytest.mark.skipif(systemd_machine.lacks() != "", reason=systemd_ma
 
 
 def groups() -> list[Path]:
-    return [path for directory in systemd_machine.GROUPS for path in directory.glob("rw*") if path.is_dir()]
+    """Return the control groups of the containers of this process; others run tests beside it."""
+    pattern = f"rw{os.getpid()}-*"
+    return [path for directory in systemd_machine.GROUPS for path in directory.glob(pattern) if path.is_dir()]
 
 
 def test_two_containers_of_one_process_start_one_after_the_other_and_leave_no_group(tmp_path):

@@ -4,12 +4,26 @@ import inspect
 from collections.abc import Iterator
 from types import ModuleType
 
-from rackwright.facts import container, facts, gpu, inventory, kubernetes, log_chain, network, run, s3, server, storage
+from rackwright.facts import (
+    container,
+    facts,
+    files,
+    gpu,
+    inventory,
+    kubernetes,
+    log_chain,
+    network,
+    run,
+    s3,
+    server,
+    storage,
+)  # fmt: skip
 from rackwright.facts.view import Fact, View
 from tests.reference.markdown import code, page, table
 
 MODULES: dict[str, ModuleType] = {
-    "Machine, files, packages": facts,
+    "Machine, packages": facts,
+    "Files": files,
     "Network": network,
     "Drives, arrays, filesystems": storage,
     "Accelerators": gpu,
