@@ -28,7 +28,7 @@ def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
             continue
         if not set(names).intersection(*made.values()):
             lacking = next(member for member in members if names[0] not in made[member])
-            beside = f"role {ROLE} makes {', '.join(made[lacking])}" if made[lacking] else f"role {ROLE} is missing"
+            beside = f"role {ROLE} makes {', '.join(made[lacking])}" if made[lacking] else f"role {ROLE} makes none"
             expected = f"the environment {' or '.join(names)} on all of its hosts"
             role = f"Add {names[0]} to `environments` of role {ROLE} of {', '.join(members)}"
             yield Diagnostic(place, f"got {lacking}, where {beside}", expected, f"{role}, or declare {DECLARED}")

@@ -63,11 +63,12 @@ def test_ports_of_torch_are_closed_to_neighbours_by_both_families(log: Log) -> s
         own = {target for target in found[False]["stranger"] if target[1] == table.port}
         stores = found[False]["stranger"] - own
         need(stores != set(), f"{name}: without the table a stranger reaches nothing, so that nothing is shown")
+        need(found[False]["host"] > own, f"{name}: without the table another account reaches nothing")
         need(found[True]["stranger"] == own, f"{name}: a stranger reaches {found[True]['stranger'] - own}")
         need(found[True]["host"] == own, f"{name}: another account reaches {found[True]['host'] - own}")
         members = {target for target in found[False]["other"] if _is_member(table, target[0])}
         need(found[True]["other"] == members | own, f"{name}: the other host reaches {found[True]['other']}")
-        before += len(stores)
+        before += len(stores) + len(found[False]["host"] - own)
     return (
         f"{tried} connections from neighbours and other accounts to {len(firewalls())} sorts of units: none reaches a "
         f"port of torch from outside of the unit's hosts, or of the unit on its own; without the tables {before} do"

@@ -17,7 +17,7 @@ def test_hosts_without_the_role_need_a_declared_environment(project: Path) -> No
 
     problems = {each.where.rpartition(" ")[2]: each for each in caught.value.diagnostics}
     assert {*problems} == {"servers.digits", "servers.plain"}
-    assert problems["servers.digits"].problem == "got cinder, where role workloads is missing"
+    assert problems["servers.digits"].problem == "got cinder, where role workloads makes none"
     assert problems["servers.digits"].expected == "the environment serving or training on all of its hosts"
     assert "of role workloads of cinder, ember, or declare `environment: {path: …}`" in problems["servers.digits"].help
 

@@ -103,7 +103,7 @@ def load(config: Data) -> Examples:
         UserError: The files are missing, or have too few examples.
     """
     training, unseen = _parts(config)
-    fields = training._asdict()  # its length is that of the set, so that `_replace` does not work
+    fields = training._asdict()  # `_replace` takes the number of examples for that of the fields
     return Examples(**{**fields, "counts": training.counts or Counts(len(training), len(unseen))})
 
 
