@@ -6,6 +6,8 @@ import pytest
 
 from rackwright.errors import DeclarationError
 from rackwright.stack import feasible, load_stack
+from rackwright.stack.missing_environments import missing_environments
+from tests.support.log import ROOT
 from tests.support.server_stack import declare_environments, project
 
 __all__ = ["project"]
@@ -36,6 +38,11 @@ def test_a_host_with_the_role_says_which_environments_it_makes(project: Path) ->
 
     with pytest.raises(DeclarationError, match="got cinder, where role workloads makes vllm; the environment serving"):
         feasible.check(load_stack("serving", project))
+
+
+@pytest.mark.parametrize("name", [path.name.split(".")[1] for path in sorted(ROOT.glob("stacks/Pulumi.*.yaml"))])
+def test_the_stacks_of_the_repository_lack_no_environment(name: str) -> None:
+    assert [*missing_environments(load_stack(name, ROOT))] == []
 
 
 ROLE = "    roles: {base: {}, workloads: {environments: [vllm]}}\n"
