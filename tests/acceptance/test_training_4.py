@@ -21,7 +21,7 @@ CASES = (
         ("global_batch=25",),
         ("global_batch: a batch of 25 cannot be divided by 2", "Write 24 or 26"),
     ),
-    ("batch and data", ALONE, "digits", ("global_batch=2000",), ("global_batch: got 2000", "1438 examples")),
+    ("batch and data", ALONE, "digits", ("global_batch=2000",), ("a batch of 2000 is more", "1438 examples")),
     ("precision", ALONE, "digits", ("precision=fp16",), ("(CPU) does not support fp16", "Write auto or bf16")),
     ("memory", ALONE, "deepseek-v3", (), ("10.7 TB", "Use a smaller model")),
     ("device", ALONE, "digits", ("device=gaudi",), ("device: PyTorch finds no gaudi", "Write auto")),

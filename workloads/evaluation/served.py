@@ -4,6 +4,7 @@ import json
 import ssl
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -63,6 +64,7 @@ def check(model: ServedModel) -> None:
         raise UserError(Diagnostic("--authorities", problem, "certificates, PEM", "Correct the path")) from error
     body = {"model": model.name, "prompt": "a b", "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
     headers = {"content-type": "application/json", "authorization": f"Bearer {model.key}"}
+    help = "Correct the key or the name, or evaluate a model that vLLM serves"
     try:
         # HttpClient opens http and https alone
         request = Request(model.completions, json.dumps(body).encode(), headers)  # noqa: S310 - HTTP only
@@ -78,11 +80,12 @@ def check(model: ServedModel) -> None:
         target = redirect_target(error)
         message = target or error.read(LONGEST_REASON).decode(errors="replace")
         reason = f"status {error.code}: {message}"
+        if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            help = "Look into the server's log, start the server again if it has ended, and evaluate again"
     except (OSError, ValueError) as error:
         raise request_error(model, error) from error
     except (KeyError, IndexError, TypeError):
         reason = "its answer has no log-probabilities"
-    help = "Correct the key or the name, or evaluate a model that vLLM serves"
     raise UnansweredError(Diagnostic(model.url, f"the server gives no log-probabilities: {reason}", help=help))
 
 

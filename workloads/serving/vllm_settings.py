@@ -204,6 +204,7 @@ def _processors(settings: VllmSettings) -> Iterator[str]:
     """
     if settings.cpu_cache_gib is None:
         return
+    yield from ("--worker-extension-cls", "workloads.serving.vllm_worker.Worker")
     compilation: dict[str, object] = {"custom_ops": ["-rotary_embedding"]}
     if settings.pipeline_parallel == 1:
         yield "--enforce-eager"

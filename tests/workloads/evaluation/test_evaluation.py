@@ -94,6 +94,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers["authorization"] == "Bearer right":
             given = {"token_logprobs": [None, -1.0]} if body["model"] == "with" else None
             status, answer = 200, {"choices": [{"logprobs": given}]}  # type: ignore[dict-item]
+        if body["model"] == "broken":
+            status, answer = 500, {"error": "the engine has ended"}
         content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
@@ -125,6 +127,12 @@ def test_a_server_that_refuses_is_named_without_the_key(url: str, name: str, key
         check(ServedModel(url, name, Path(), key=key))
     assert caught.value.exit_status == 3
     assert key not in str(caught.value)
+
+
+def test_a_server_that_has_failed_asks_for_a_look_into_its_log(url: str) -> None:
+    with pytest.raises(UserError, match="the engine has ended") as caught:
+        check(ServedModel(url, "broken", Path(), key="right"))
+    assert "Look into the server's log" in str(caught.value.diagnostics[0].help)
 
 
 def test_a_server_that_does_not_answer() -> None:

@@ -192,7 +192,8 @@ def test_processes_see_their_gpus_and_their_network_alone() -> None:
 
 def test_processors_compute_without_a_compiler() -> None:
     rotary = '"custom_ops": ["-rotary_embedding"]'
-    assert line(cpu_cache_gib=2) == f"--enforce-eager --compilation-config {{{rotary}}}"
+    extension = "--worker-extension-cls workloads.serving.vllm_worker.Worker"
+    assert line(cpu_cache_gib=2) == f"{extension} --enforce-eager --compilation-config {{{rotary}}}"
     stages = line(cpu_cache_gib=2, pipeline_parallel=2)
     assert stages.endswith(f'--compilation-config {{{rotary}, "mode": 2, "backend": "eager"}}')
     assert "--enforce-eager" not in stages

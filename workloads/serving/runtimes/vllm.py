@@ -184,6 +184,7 @@ def _environment(bin_directory: Path, home: str, key: str, settings: ServingSett
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # the routes that load adapters; no client reaches them
     if settings.vllm.cpu_cache_gib is not None:
         variables["OMP_NUM_THREADS"] = str(settings.threads or max(1, (os.cpu_count() or 2) - 1))
+        variables["PYTHONPATH"] = str(Path(__file__).parents[3])  # for workloads.serving.vllm_worker
     return {**variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key,
             "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", **environment(settings.vllm)}  # fmt: skip
 
