@@ -1,5 +1,6 @@
 """Line 5: the account of a run can neither become root nor log in elsewhere, and its key dies with it."""
 
+from rackwright.kinds.shared.firewall import table_name
 from rackwright.schema.secret import derive_value
 from tests.support.acceptance import line
 from tests.support.expect import need
@@ -24,7 +25,13 @@ def test_the_account_of_a_run_cannot_become_root_or_log_in_elsewhere(log: Log) -
         key = lab.ssh(LAUNCHER, f"cat {ETC}/key")
         log("with its key from another host")
         put = f"umask 077; cat > /root/stolen <<'END'\n{key}\nEND\n"
-        _fails(lab, STRANGER, f"{put}ssh {QUIETLY} -i /root/stolen -p 7022 {ACCOUNT}@{ADDRESS[OTHER]} true", DENIED)
+        login = f"{put}ssh {QUIETLY} -i /root/stolen -p 7022 {ACCOUNT}@{ADDRESS[OTHER]} true"
+        _fails(lab, STRANGER, login, "timed out")
+        log("and without the firewall")
+        table = f"inet {table_name('run', RUN)}"
+        lab.ssh(OTHER, f"nft list table {table} > /root/rules; nft delete table {table}")
+        _fails(lab, STRANGER, login, DENIED)
+        lab.ssh(OTHER, "nft -f /root/rules")
         log("removing the run")
         (lab.fleet_path.parent / "training.yaml").write_text("fleet: training\nuses: fleet.yaml\nruns: {}\n")
         lab.up()
