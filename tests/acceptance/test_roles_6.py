@@ -92,9 +92,10 @@ def _fleet(directory: Path) -> Path:
 
 def _settle(lab: Lab) -> None:
     settings = lab.directory / "stacks" / f"Pulumi.{lab.stack}.yaml"
-    config = json.loads(settings.read_text())
+    config = YAML(typ="safe").load(settings)
     config["config"]["rackwright:containers"] = [HOST]
-    settings.write_text(json.dumps(config))
+    with settings.open("w") as file:
+        YAML().dump(config, file)
     lab.environment["PULUMI_DEBUG_COMMANDS"] = "true"
     lab.pulumi("stack", "select", "--create", status=0)
 

@@ -434,6 +434,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "mode": setting(directory, "mode", lambda mode: "0777"),
         "owner": setting(directory, "owner", lambda owner: "games:games"),
         "names": Row(lambda raw, key: write(raw, f"{key}/zz-by-hand", ""), unreadable("files")),
+        "prom_names": Row(lambda raw, key: write(raw, f"{key}/zz-by-hand.prom", ""), unreadable("files")),
     },
     "sysctl": {"value": Row(lambda raw, key: raw["sysctls"].__setitem__(key, "61"), unreadable("sysctls"))},
     "kernel_parameter": {

@@ -1,6 +1,7 @@
 """Wrong fleets, which a command refuses without opening a socket."""
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from tests.support.expect import need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
-from tests.support.stack_settings import configure
+from tests.support.stack_settings import configure, encrypted_secrets
 
 WRONG = ROOT / "tests/fleet/wrong"
 FLEETS = sorted(path.name for path in WRONG.glob("*.yaml"))
@@ -61,5 +62,6 @@ def _make_project(directory: Path, fleets: list[Path]) -> Path:
     stacks.mkdir()
     for path in fleets:
         shutil.copy(path, stacks)
-        configure(stacks.parent, path.stem, path.name, "rack")
+        secrets = encrypted_secrets(*re.findall(r"\bsecret: ([a-z][a-z0-9_]*)", path.read_text(errors="replace")))
+        configure(stacks.parent, path.stem, path.name, "rack", secrets=secrets)
     return stacks
