@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from workloads.errors import Diagnostic, UserError
 
 M = TypeVar("M", bound=BaseModel)
+_KIND = re.compile(r"\w+\.kind=")
+"""A change that gives a key of the first level another class."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -67,16 +70,19 @@ def apply_changes(kind: type[M], source: str, values: Any, changes: Sequence[str
     Raises:
         UserError: Values or changes are invalid; the message lists all errors.
     """
-    for change in changes:
-        _apply_change(values, change)
+    for change in sorted(changes, key=lambda change: not _KIND.match(change)):  # a kind, before the keys that it has
+        _apply_change(kind, values, change)
     try:
         return kind.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise UserError(*(_diagnose(source, values, problem) for problem in error.errors())) from None
 
 
-def _apply_change(values: Any, change: str) -> None:
-    """Apply one change to *values*; its value is JSON, or else text."""
+def _apply_change(model: type[M], values: Any, change: str) -> None:
+    """Apply one change to *values* of a *model*; its value is JSON, or else text.
+
+    A key that has one of several classes loses the keys of the class before if its kind changes.
+    """
     key, equals, text = change.partition("=")
     if not equals:
         raise UserError(Diagnostic("--set", f"{change!r} is not a change", "KEY=VALUE", "Write it like steps=100"))
@@ -90,9 +96,17 @@ def _apply_change(values: Any, change: str) -> None:
         problem = f"there is no {'.'.join(parents)} with a value {last}"
         raise UserError(Diagnostic("--set", problem, "a key that --print lists", "Correct the key"))
     try:
-        place[last] = json.loads(text)
+        value = json.loads(text)
     except ValueError:
-        place[last] = text
+        value = text
+    if _KIND.match(change) and place.get("kind") != value and _has_classes(model, parents[0]):
+        place.clear()
+    place[last] = value
+
+
+def _has_classes(model: type[BaseModel], key: str) -> bool:
+    """Return whether the value of *key* has one of several classes, which its ``kind`` names."""
+    return key in model.model_fields and bool(model.model_fields[key].discriminator)
 
 
 def _keys(values: Any, location: Sequence[str | int]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Line 6: planted secrets appear nowhere but where they belong."""
 
 import contextlib
-import json
 import os
 import re
 import secrets

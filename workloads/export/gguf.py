@@ -65,8 +65,13 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
         problem = f"llama.cpp divides {text!r} into another number of tokens than the tokenizer of the training"
         help = "Export it with --to huggingface, and report the tokenizer"
         raise ExportDiffers(Diagnostic(str(path), problem, "equal tokens", help))
+    if difference_of_prompt := difference_of_chat_prompt(server, tokenizer):
+        problem = f"a chat prompt in llama.cpp has {difference_of_prompt} tokens"
+        help = "Export it with --to huggingface, and report the chat template"
+        raise ExportDiffers(Diagnostic(str(path), problem, "that of the tokenizer of the training", help))
     proof = f"llama.cpp loads it, and its log-probabilities differ by at most {difference:.2g}"
-    return {"proof": f"{proof}; {len(TEXTS)} texts have as many tokens"}
+    chat = " and a chat prompt" if tokenizer.chat_template else ""
+    return {"proof": f"{proof}; {len(TEXTS)} texts{chat} have as many tokens"}
 
 
 def write_gguf(model: Any, source: Path, name: str, dtype: str, path: Path) -> None:
@@ -196,7 +201,8 @@ def _tokenizer(source: Path, config: Any) -> dict[str, Value]:
     """Return the tokenizer in the directory *source*, by the names of the writer's methods without ``add_``."""
     vocabulary = read_vocabulary(source, config.vocab_size)
     begin, end = config.bos_token_id, config.eos_token_id
-    first = load_tokenizer(str(source), "--to gguf")("a")["input_ids"][0]
+    tokenizer = load_tokenizer(str(source), "--to gguf")
+    first = tokenizer("a")["input_ids"][0]
     found: dict[str, Value] = {
         "tokenizer_model": "gpt2", "tokenizer_pre": vocabulary.pre, "token_list": vocabulary.tokens,
         "token_types": vocabulary.types, "token_merges": vocabulary.merges or [NO_MERGE],
@@ -204,8 +210,10 @@ def _tokenizer(source: Path, config: Any) -> dict[str, Value]:
     }  # fmt: skip
     found |= {} if begin is None else {"bos_token_id": begin}
     found |= {} if end is None else {"eos_token_id": end if isinstance(end, int) else end[0]}
-    template = source / "chat_template.jinja"
-    return found | ({"chat_template": template.read_text()} if template.is_file() else {})
+    # it stands in chat_template.jinja, or in tokenizer_config.json as in DeepSeek's; one of several is the usual one
+    template = tokenizer.chat_template
+    template = template.get("default") if isinstance(template, dict) else template
+    return found | ({"chat_template": template} if template else {})
 
 
 class Vocabulary(NamedTuple):
@@ -281,6 +289,21 @@ def first_text_with_other_tokens(server: Any, tokenizer: Any) -> str | None:
         if (answer.get("usage") or {}).get("prompt_tokens") != len(tokenizer(text)["input_ids"]):
             return text
     return None
+
+
+def difference_of_chat_prompt(server: Any, tokenizer: Any) -> str | None:
+    """Return the numbers of tokens of a chat's prompt in llama.cpp and by *tokenizer*, if they differ.
+
+    The token at the beginning may come or go: some templates write it, and llama.cpp adds it.
+    """
+    if not tokenizer.chat_template:
+        return None
+    messages = [{"role": "user", "content": TEXTS[0]}]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    expected = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    answer = server.handle_chat_completions({"messages": messages, "max_tokens": 1})
+    found = (answer.get("usage") or {}).get("prompt_tokens", 0)
+    return f"{found}, not {expected}" if abs(found - expected) > 1 else None
 
 
 def largest_difference(server: Any, logits: Tensor, tokens: list[int]) -> float:

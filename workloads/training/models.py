@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from workloads.errors import Diagnostic, UserError
 from workloads.training import chunked_loss, lora, multi_token
 from workloads.training.config import DeepseekV3, HuggingFace, ImageClassifier
+from workloads.training.tokenizer import check_directory
 
 # Shape letters: B examples, S positions of a sequence, V the vocabulary, D features of a position, C classes, H height,
 # W width.
@@ -192,6 +193,7 @@ def transformers_config(config: DeepseekV3 | HuggingFace) -> Any:
         values = config.model_dump(exclude={"kind", "mtp"})
         values |= {"num_key_value_heads": config.num_attention_heads, "num_mtp_layers": int(config.mtp is not None)}
         return DeepseekV3Config(**values, use_cache=False)
+    check_directory(config.path, "model.path")
     try:
         return AutoConfig.from_pretrained(config.path, **SAFE)
     except (OSError, ValueError) as error:

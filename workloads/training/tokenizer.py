@@ -81,6 +81,17 @@ def export_warning(directory: str) -> str:
     )
 
 
+def check_directory(path: str, where: str) -> None:
+    """Check that there is a directory at *path*: transformers takes others for names on the internet.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not Path(path).is_dir():
+        help = "Correct the path, or fetch the model with `hf download NAME --local-dir DIR`, and write DIR"
+        raise UserError(Diagnostic(where, f"{path} is no directory", "a directory of this computer", help))
+
+
 def load_tokenizer(directory: str, where: str = "data.tokenizer") -> Any:
     """Return the tokenizer in *directory*, without any code from there.
 
@@ -96,6 +107,7 @@ def load_tokenizer(directory: str, where: str = "data.tokenizer") -> Any:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    check_directory(directory, where)
     kind = PreTrainedTokenizerFast if Path(directory, FILE).is_file() else AutoTokenizer
     try:
         return kind.from_pretrained(directory, local_files_only=True, trust_remote_code=False)

@@ -30,7 +30,7 @@ TEMPLATE = (
 def make(directory: Path) -> None:
     """Write base model, conversations, training and published model below *directory*."""
     directory.mkdir(parents=True, exist_ok=True)
-    _write_base(directory / "base")
+    write_base(directory / "base")
     for name, sort in (("old.jsonl", OLD), ("new.jsonl", NEW)):
         (directory / name).write_text("".join(f"{json.dumps(row)}\n" for row in _conversations(*sort)))
     data = {
@@ -69,7 +69,7 @@ def _conversations(question: str, answer: str) -> Iterator[dict[str, Any]]:
         yield {"messages": [user, {"role": "assistant", "content": answer}]}
 
 
-def _write_base(directory: Path) -> None:
+def write_base(directory: Path) -> None:
     """Write a Llama with random weights, a tokenizer of bytes and a chat template to *directory*."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

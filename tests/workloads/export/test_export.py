@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.models import smollm2
+from tests.support.models import chat, smollm2
 from tests.support.sharded_memory import make_model
 from tests.support.training_runs import config, weights
 from workloads.checkpoint import disk
@@ -208,6 +208,30 @@ def test_llama_cpp_answers_like_the_trained_model(
     assert {each.name for each in (tmp_path / "model").iterdir()} == {"model.gguf", "lineage.json"}
     found = re.search(r"differ by at most (\S+); 6 texts have as many tokens$", lineage["proof"])
     assert found and float(found[1]) < 0.01
+
+
+def test_the_chat_template_of_tokenizer_config_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The place where DeepSeek's models have it. Without it, llama.cpp takes a template of its own.
+    """
+    base = tmp_path / "base"
+    chat.write_base(base)
+    template, settings = base / "chat_template.jinja", base / "tokenizer_config.json"
+    text = template.read_text()
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": text}))
+    template.unlink()
+    (base / "text.txt").write_text("a hospital has wards and beds; " * 8)
+    model = {"kind": "hugging-face", "path": str(base)}
+    data = {"kind": "text", "path": str(base / "text.txt"), "tokenizer": str(base), "sequence_length": 16}
+    train(config("lora", f"model={json.dumps(model)}", f"data={json.dumps(data)}", *QUICK), tmp_path / "run", {})
+    lineage = export(tmp_path / "run", tmp_path / "model", to="gguf")
+    assert lineage["proof"].endswith("6 texts and a chat prompt have as many tokens")
+    assert text.encode() in (tmp_path / "model" / "model.gguf").read_bytes()
+
+    right = gguf._tokenizer
+    monkeypatch.setattr(gguf, "_tokenizer", lambda *of: {k: v for k, v in right(*of).items() if k != "chat_template"})
+    with pytest.raises(ExportDiffers, match=r"a chat prompt in llama.cpp has \d+, not \d+ tokens"):
+        export(tmp_path / "run", tmp_path / "wrong", to="gguf")
 
 
 @pytest.mark.parametrize(("run", "merge_adapters"), [("experts", False), ("adapters", True)])

@@ -319,6 +319,13 @@ def test_bytes_of_texts_that_are_left_out_are_counted(saved: Path, tmp_path: Pat
     assert data.load(text).left_out == {"bytes beyond bytes_at_most": 31, "bytes after the last whole example": 3}
 
 
+def test_conversations_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text('\n{"messages": [{"role": "user", "content": "Which ward?"}]}\n' * 9)
+    with pytest.raises(UserError, match=r"has rows with messages, and data.kind is text.*Set data.kind=conversations"):
+        data.load(Text(path=str(path), sequence_length=32))
+
+
 LINE_FEED = PLAIN.replace("<|end|>", "<|end|>\n")
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from workloads.errors import UserError
 from workloads.recipes import RECIPES
 from workloads.training.__main__ import main
-from workloads.training.config import Grpo, Lora, Reward, TrainingConfig
+from workloads.training.config import Conversations, Grpo, Lora, Reward, TrainingConfig
 from workloads.training.load_config import load_config
 
 
@@ -122,6 +122,18 @@ def test_changes_reach_into_parts() -> None:
     before = json.loads(load_config("digits").model_dump_json())
     before["schedule"]["kind"], before["saving"]["keep_every"], before["steps"] = "adaptive", 50, 7
     assert json.loads(changed.model_dump_json()) == before
+
+
+def test_data_of_another_kind_loses_the_keys_of_the_kind_before() -> None:
+    """
+    In any order, and a kind that stays the same keeps its keys.
+    """
+    changes = ["data.path=chats.jsonl", "data.tokenizer=base", "data.sequence_length=64", "data.kind=conversations"]
+    data = load_config("lora", changes).data
+    assert isinstance(data, Conversations)
+    assert (data.path, data.tokenizer, data.sequence_length) == ("chats.jsonl", "base", 64)
+    same = load_config("lora", ["data.kind=text"])
+    assert same == load_config("lora")
 
 
 def test_a_wrong_call_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:

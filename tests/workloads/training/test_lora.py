@@ -117,9 +117,9 @@ def test_its_base_is_written_down_by_content(directory: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ('model={"kind": "hugging-face", "path": "/gone"}', "model.path: the model in /gone cannot be loaded: "),
+        ('model={"kind": "hugging-face", "path": "/gone"}', "model.path: /gone is no directory; "),
         ('model.lora={"layers": ["query"]}', "model.lora.layers: the model has no linear layers query; some of "),
-        ('data.tokenizer="/gone"', "data.tokenizer: the tokenizer in /gone cannot be loaded: "),
+        ('data.tokenizer="/gone"', "data.tokenizer: /gone is no directory; "),
         ("data.tokenizer=null", "; tokens below 12. Name the model's own tokenizer."),
     ],
 )
