@@ -17,7 +17,6 @@ FILES = {
     "workloads/checkpoint/disk.py": "files that it opens to write",
     "workloads/checkpoint/mover.py": "a file that it has written itself, in a temporary directory",
     "workloads/config_file.py": "the configuration that the user names, which may be a pipe",
-    "workloads/export/gguf.py": "a template, after a look that it is a file",
     "workloads/federation/shared_folders.py": "a reader of its own: regular files below a descriptor, and no links",
     "workloads/gpus.py": "the file of assigned GPUs, which root writes",
     "workloads/http_client.py": "no file: a request",

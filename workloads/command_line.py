@@ -3,8 +3,10 @@
 import errno
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec
 
 from workloads.errors import Diagnostic, UserError, print_error
@@ -24,6 +26,17 @@ def new_parser(module: str, text: str | None, epilog: str | None = None) -> Argu
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+@contextmanager
+def writes_to(directory: Path) -> Iterator[None]:
+    """Name *directory* in the error of a full drive that names no file: that of a write, unlike that of an open."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(directory)
+        raise
 
 
 def as_command(main: Callable[P, int]) -> Callable[P, int]:

@@ -3,10 +3,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from workloads.command_line import as_command
+from workloads.command_line import as_command, writes_to
 from workloads.errors import Diagnostic, UserError
 
 
@@ -29,6 +30,16 @@ def test_a_full_drive_is_named_with_the_file(number: int, capsys: pytest.Capture
     error = capsys.readouterr().err
     assert "/srv/full/model.gguf: no space is left on its drive" in error
     assert "Free some space" in error
+
+
+def test_a_full_drive_without_a_file_has_the_directory_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    @as_command
+    def main() -> int:
+        with writes_to(Path("/srv/full/run")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert main() == 4
+    assert "/srv/full/run: no space is left on its drive" in capsys.readouterr().err
 
 
 def test_other_errors_keep_their_traceback() -> None:

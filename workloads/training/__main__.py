@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from workloads.command_line import as_command, new_parser
+from workloads.command_line import as_command, new_parser, writes_to
 from workloads.errors import Diagnostic, UserError
 from workloads.gpus import hide_other_gpus
 from workloads.recipes import RECIPES
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     hide_other_gpus()
     check_launch(config, os.environ)  # before PyTorch, which takes seconds to import
     try:
-        with track_run(config, args.out, args.tracking, args.register):
+        with writes_to(args.out), track_run(config, args.out, args.tracking, args.register):
             _train(config, args.out, args.stop_at, args.publish_worse)
     except UserError as error:
         if is_leader(os.environ):

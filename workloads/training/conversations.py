@@ -37,6 +37,8 @@ THOUGHT = "thoughts that the chat template does not write"
 CALLS = "answers whose calls the chat template does not write"
 TOO_LONG = "conversations longer than sequence_length"
 NO_ANSWER = "conversations without an answer that the chat template writes"
+FIRST_LINE_BYTES = 1 << 16
+"""Bytes at the beginning of a text that are looked at for a conversation in JSON."""
 
 # Shape letters: N rows of tokens, S positions of a row.
 
@@ -199,6 +201,15 @@ def load_chat_tokenizer(directory: str) -> Any:
         help = "Name the directory of a chat model"
         raise UserError(Diagnostic("data.tokenizer", problem, "a chat_template", help))
     return tokenizer
+
+
+def has_messages(content: bytes) -> bool:
+    """Return whether the first line is a conversation in JSON."""
+    first = content[:FIRST_LINE_BYTES].lstrip().partition(b"\n")[0]
+    try:
+        return "messages" in parse_object(first, lenient=True)
+    except ValueError:
+        return False
 
 
 def read(config: Conversations) -> Iterator[Conversation]:

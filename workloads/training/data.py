@@ -12,16 +12,13 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import parse_object, read_whole
+from workloads.foreign import read_whole
 from workloads.training import conversations, preferences, rows
 from workloads.training.config import Conversations, Data, Digits, Preferences, Rows, Tasks, Text
 from workloads.training.records import RecordDigests
 from workloads.training.tasks import TaskSet
 from workloads.training.tasks import load as load_tasks
 from workloads.training.tokenizer import load_tokenizer
-
-FIRST_LINE_BYTES = 1 << 16
-"""Bytes at the beginning of a text that are looked at for a conversation in JSON."""
 
 
 class Counts(NamedTuple):
@@ -216,15 +213,6 @@ def _row_problems(arrays: Mapping[str, np.ndarray], group: np.ndarray | None) ->
         yield "x has values that are not finite numbers"
 
 
-def _has_messages(content: bytes) -> bool:
-    """Return whether the first line is a conversation in JSON."""
-    first = content[:FIRST_LINE_BYTES].lstrip().partition(b"\n")[0]
-    try:
-        return "messages" in parse_object(first, lenient=True)
-    except ValueError:
-        return False
-
-
 def _text(config: Text) -> tuple[Examples, Examples]:
     path, length = Path(config.path), config.sequence_length
     files = sorted(path.glob(config.pattern)) if path.is_dir() else [path]
@@ -233,7 +221,9 @@ def _text(config: Text) -> tuple[Examples, Examples]:
     except OSError as error:
         problem, note = f"{error.filename} cannot be read: {error.strerror}", "every host of the run reads it"
         raise UserError(Diagnostic("data.path", problem, help="Copy the text to this host", note=note)) from error
-    if odd := next((file for file, content in zip(files, contents, strict=True) if _has_messages(content)), None):
+    if odd := next(
+        (file for file, content in zip(files, contents, strict=True) if conversations.has_messages(content)), None
+    ):
         problem, expected = (
             f"{odd} has rows with messages, and data.kind is text",
             "conversations as data of their kind",
