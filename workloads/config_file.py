@@ -13,7 +13,7 @@ from workloads.errors import Diagnostic, UserError
 
 M = TypeVar("M", bound=BaseModel)
 _KIND = re.compile(r"\w+\.kind=")
-"""A change that gives a key of the first level another class."""
+"""The beginning of a change of the kind of a part."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -70,7 +70,7 @@ def apply_changes(kind: type[M], source: str, values: Any, changes: Sequence[str
     Raises:
         UserError: Values or changes are invalid; the message lists all errors.
     """
-    for change in sorted(changes, key=lambda change: not _KIND.match(change)):  # a kind, before the keys that it has
+    for change in sorted(changes, key=lambda change: not _KIND.match(change)):  # a kind before its keys
         _apply_change(kind, values, change)
     try:
         return kind.model_validate_json(json.dumps(values))
@@ -81,7 +81,7 @@ def apply_changes(kind: type[M], source: str, values: Any, changes: Sequence[str
 def _apply_change(model: type[M], values: Any, change: str) -> None:
     """Apply one change to *values* of a *model*; its value is JSON, or else text.
 
-    A key that has one of several classes loses the keys of the class before if its kind changes.
+    A part whose kind changes loses the keys of the kind before.
     """
     key, equals, text = change.partition("=")
     if not equals:
@@ -99,13 +99,13 @@ def _apply_change(model: type[M], values: Any, change: str) -> None:
         value = json.loads(text)
     except ValueError:
         value = text
-    if _KIND.match(change) and place.get("kind") != value and _has_classes(model, parents[0]):
+    if _KIND.match(change) and place.get("kind") != value and _has_kinds(model, parents[0]):
         place.clear()
     place[last] = value
 
 
-def _has_classes(model: type[BaseModel], key: str) -> bool:
-    """Return whether the value of *key* has one of several classes, which its ``kind`` names."""
+def _has_kinds(model: type[BaseModel], key: str) -> bool:
+    """Return whether *key* of *model* has values of several classes, one for each ``kind``."""
     return key in model.model_fields and bool(model.model_fields[key].discriminator)
 
 

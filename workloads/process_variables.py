@@ -1,8 +1,10 @@
 """The environment variables that a run or a server gives to its processes: their names, and the form of each value."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 COUNT_MAX, TEXT_MAX, NUMBER_MAX = 64, 512, 10**9
 
@@ -19,6 +21,11 @@ class Form:
     """Regular expression of a text, from its beginning to its end."""
     numbers: tuple[int, int] | None = None
     """Smallest and largest whole number; None if the value is no number."""
+
+
+def python_path() -> str:
+    """Return PYTHONPATH for a process that imports this package: its directory or archive, before the present ones."""
+    return os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def choice(*words: str) -> Form:

@@ -7,13 +7,11 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from workloads.checkpoint.persist import WriteRequest, WriterSettings
+from workloads.process_variables import python_path
 
-_ROOT = Path(__file__).parents[2]
-"""Directory of the package, which the new process needs in its path."""
 _START = "import sys; from workloads.checkpoint.persist import main; main(sys.argv[1])"
 
 
@@ -45,13 +43,12 @@ class Writer:
         return self._write(line)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(
             [sys.executable, "-P", "-c", _START, json.dumps(asdict(self._settings))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, "PYTHONPATH": python_path()},
             pass_fds=(self._settings.memory, self._lock),
         )
 

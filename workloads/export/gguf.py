@@ -20,6 +20,8 @@ from workloads.training.tokenizer import TEXTS, llama_split, load_tokenizer, rea
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "deepseek_v3": "deepseek2"}
 """llama.cpp's names of the architectures, by transformers' model types."""
+QUESTION = [{"role": "user", "content": TEXTS[0]}]
+"""The chat whose prompt is compared."""
 Value = bool | int | float | str | list[str] | list[int]
 NO_MERGE = "[none] [none]"
 """A merge that never applies, for a tokenizer without merges: the writer leaves empty lists out, which llama.cpp wants.
@@ -65,12 +67,13 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
         problem = f"llama.cpp divides {text!r} into another number of tokens than the tokenizer of the training"
         help = "Export it with --to huggingface, and report the tokenizer"
         raise ExportDiffers(Diagnostic(str(path), problem, "equal tokens", help))
-    if difference_of_prompt := difference_of_chat_prompt(server, tokenizer):
-        problem = f"a chat prompt in llama.cpp has {difference_of_prompt} tokens"
+    prompt = chat_prompt(tokenizer)
+    if prompt and (others := other_number_of_tokens(server, tokenizer, prompt)):
+        problem = f"a chat prompt in llama.cpp has {others[0]}, not {others[1]} tokens"
         help = "Export it with --to huggingface, and report the chat template"
         raise ExportDiffers(Diagnostic(str(path), problem, "that of the tokenizer of the training", help))
     proof = f"llama.cpp loads it, and its log-probabilities differ by at most {difference:.2g}"
-    chat = " and a chat prompt" if tokenizer.chat_template else ""
+    chat = " and a chat prompt" if prompt else ""
     return {"proof": f"{proof}; {len(TEXTS)} texts{chat} have as many tokens"}
 
 
@@ -210,10 +213,17 @@ def _tokenizer(source: Path, config: Any) -> dict[str, Value]:
     }  # fmt: skip
     found |= {} if begin is None else {"bos_token_id": begin}
     found |= {} if end is None else {"eos_token_id": end if isinstance(end, int) else end[0]}
-    # it stands in chat_template.jinja, or in tokenizer_config.json as in DeepSeek's; one of several is the usual one
-    template = tokenizer.chat_template
-    template = template.get("default") if isinstance(template, dict) else template
+    template = chat_template(tokenizer)
     return found | ({"chat_template": template} if template else {})
+
+
+def chat_template(tokenizer: Any) -> str | None:
+    """Return the chat template of *tokenizer*: that of chat_template.jinja or of tokenizer_config.json, as DeepSeek's.
+
+    If there are several, it is the one named default.
+    """
+    template = tokenizer.chat_template
+    return template.get("default") if isinstance(template, dict) else template
 
 
 class Vocabulary(NamedTuple):
@@ -279,7 +289,7 @@ def open_server(path: Path) -> Any:
     from workloads.serving.runtimes.llama import start_server
     from workloads.serving.settings import ServingSettings
 
-    return start_server(path, ServingSettings(parallel=1, context_tokens=256))
+    return start_server(path, ServingSettings(parallel=1, context_tokens=1024))
 
 
 def first_text_with_other_tokens(server: Any, tokenizer: Any) -> str | None:
@@ -291,19 +301,25 @@ def first_text_with_other_tokens(server: Any, tokenizer: Any) -> str | None:
     return None
 
 
-def difference_of_chat_prompt(server: Any, tokenizer: Any) -> str | None:
-    """Return the numbers of tokens of a chat's prompt in llama.cpp and by *tokenizer*, if they differ.
+def chat_prompt(tokenizer: Any) -> str | None:
+    """Return the prompt of a short chat; None without a chat template, or if the template refuses the chat."""
+    if not chat_template(tokenizer):
+        return None
+    try:
+        return str(tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True, tokenize=False))
+    except Exception:  # a template raises as its author chose
+        return None
+
+
+def other_number_of_tokens(server: Any, tokenizer: Any, prompt: str) -> tuple[int, int] | None:
+    """Return the numbers of tokens of the short chat in llama.cpp's *server* and of its *prompt*, if they differ.
 
     The token at the beginning may come or go: some templates write it, and llama.cpp adds it.
     """
-    if not tokenizer.chat_template:
-        return None
-    messages = [{"role": "user", "content": TEXTS[0]}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    expected = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-    answer = server.handle_chat_completions({"messages": messages, "max_tokens": 1})
-    found = (answer.get("usage") or {}).get("prompt_tokens", 0)
-    return f"{found}, not {expected}" if abs(found - expected) > 1 else None
+    from workloads.serving.runtimes.llama import prompt_tokens
+
+    found, expected = prompt_tokens(server, QUESTION), len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    return (found, expected) if abs(found - expected) > 1 else None
 
 
 def largest_difference(server: Any, logits: Tensor, tokens: list[int]) -> float:

@@ -21,6 +21,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
+from workloads.process_variables import python_path
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model, publish
 from workloads.serving.runtimes.cuda import CudaGpu
@@ -131,8 +132,7 @@ def trtexec_line(
 def _build_engine(python: str, request: dict[str, object], library: str) -> str:
     """Build the engine of *request* in a process of its own, and return the version of its TensorRT."""
     argv = [python, "-m", "workloads.quantize.inside_tensorrt"]
-    path = (str(Path(__file__).parents[2]), *filter(None, (os.environ.get("PYTHONPATH"),)))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "PYTHONPATH": python_path(), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(argv, input=json.dumps(request), env=environment, capture_output=True, text=True)
     try:
         response = json.loads(done.stdout)

@@ -213,23 +213,22 @@ def _row_problems(arrays: Mapping[str, np.ndarray], group: np.ndarray | None) ->
         yield "x has values that are not finite numbers"
 
 
+def _read_text(file: Path) -> bytes:
+    content = read_whole(file)
+    if conversations.has_messages(content):
+        problem, help = f"{file} has rows with messages, and data.kind is text", "Set data.kind=conversations"
+        raise UserError(Diagnostic("data.path", problem, "conversations as data of their kind", help))
+    return content
+
+
 def _text(config: Text) -> tuple[Examples, Examples]:
     path, length = Path(config.path), config.sequence_length
     files = sorted(path.glob(config.pattern)) if path.is_dir() else [path]
     try:
-        contents = [read_whole(file) for file in files]
+        whole = b"\n".join(map(_read_text, files))
     except OSError as error:
         problem, note = f"{error.filename} cannot be read: {error.strerror}", "every host of the run reads it"
         raise UserError(Diagnostic("data.path", problem, help="Copy the text to this host", note=note)) from error
-    if odd := next(
-        (file for file, content in zip(files, contents, strict=True) if conversations.has_messages(content)), None
-    ):
-        problem, expected = (
-            f"{odd} has rows with messages, and data.kind is text",
-            "conversations as data of their kind",
-        )
-        raise UserError(Diagnostic("data.path", problem, expected, "Set data.kind=conversations before the other keys"))
-    whole = b"\n".join(contents)
     text = whole[: config.bytes_at_most]
     numbers = (
         _tokens(text, config.tokenizer) if config.tokenizer else torch.frombuffer(bytearray(text), dtype=torch.uint8)

@@ -62,24 +62,7 @@ class LlamaRuntime:
 
     def __init__(self, server: Any, model: Model, description: str) -> None:
         self._server, self.model, self.description = server, model, description
-        self.writes_tools = self._prompt_tokens(tools=[_PROBE_TOOL]) > self._prompt_tokens()
-
-    def _prompt_tokens(self, **more: Any) -> int:
-        """Return the tokens of a short prompt; 0 if the model's template does not take it."""
-        tokens = 0
-
-        def stop_at_prompt(event: Mapping[str, Any]) -> bool:
-            nonlocal tokens
-            tokens = event.get("prompt_progress", {}).get("total", tokens)
-            return bool(tokens)  # before llama.cpp reads the output, which may not have the template's form
-
-        try:
-            self._server.handle_chat_completions(
-                {"messages": _PROBE, "max_tokens": 1, **_EVENTS, **more}, stop_at_prompt
-            )
-        except ValueError:
-            return 0
-        return tokens
+        self.writes_tools = prompt_tokens(server, _PROBE, tools=[_PROBE_TOOL]) > prompt_tokens(server, _PROBE)
 
     def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
         handle = self._server.handle_chat_completions if "messages" in request else self._server.handle_completions
@@ -95,6 +78,26 @@ class LlamaRuntime:
         answer = self._server.handle_completions({"prompt": prompt, "logprobs": count, **NEXT_TOKEN})
         [token] = answer["choices"][0]["logprobs"]["content"]
         return sorted((float(each["logprob"]) for each in token["top_logprobs"]), reverse=True)
+
+
+def prompt_tokens(server: Any, messages: Sequence[Mapping[str, str]], **more: Any) -> int:
+    """Return the tokens of a chat's prompt in *server*; 0 if the model's template does not take it.
+
+    Args:
+        more: Further keys of the request.
+    """
+    tokens = 0
+
+    def stop_at_prompt(event: Mapping[str, Any]) -> bool:
+        nonlocal tokens
+        tokens = event.get("prompt_progress", {}).get("total", tokens)
+        return bool(tokens)  # before llama.cpp reads the output, which may not have the template's form
+
+    try:
+        server.handle_chat_completions({"messages": messages, "max_tokens": 1, **_EVENTS, **more}, stop_at_prompt)
+    except ValueError:
+        return 0
+    return tokens
 
 
 class _EventListener:

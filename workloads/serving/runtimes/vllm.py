@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_object
+from workloads.process_variables import python_path
 from workloads.serving.adapters import all_adapters, check_adapters
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model, read
@@ -184,7 +185,7 @@ def _environment(bin_directory: Path, home: str, key: str, settings: ServingSett
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # the routes that load adapters; no client reaches them
     if settings.vllm.cpu_cache_gib is not None:
         variables["OMP_NUM_THREADS"] = str(settings.threads or max(1, (os.cpu_count() or 2) - 1))
-        variables["PYTHONPATH"] = str(Path(__file__).parents[3])  # for workloads.serving.vllm_worker
+        variables["PYTHONPATH"] = python_path()  # for workloads.serving.vllm_worker
     return {**variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key,
             "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", **environment(settings.vllm)}  # fmt: skip
 
