@@ -352,7 +352,8 @@ def _refusals(app: FastAPI) -> None:
 
     async def on_failure(request: Request, error: Exception) -> Response:
         reason = f"the server failed with {type(error).__name__}; see its log"
-        return error_response(request.url.path, HttpError(500, reason))
+        # uvicorn closes the connection after a failure, and only this header tells the client
+        return error_response(request.url.path, HttpError(500, reason, {"connection": "close"}))
 
     app.add_exception_handler(HttpError, on_http_error)
     app.add_exception_handler(HTTPException, on_framework_error)

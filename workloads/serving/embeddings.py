@@ -6,10 +6,10 @@ import struct
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,8 +30,16 @@ MOST_TEXTS = 256
 """The most texts of a request."""
 
 
+def _refuse_tokens(value: object) -> object:
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise ValueError(
+            "tokens mean something to one model alone; send texts (LangChain: check_embedding_ctx_length=False)"
+        )
+    return value
+
+
 class EmbeddingRequest(ModelRequest):
-    input: Texts = Field(min_length=1, max_length=MOST_TEXTS)
+    input: Annotated[Texts, BeforeValidator(_refuse_tokens)] = Field(min_length=1, max_length=MOST_TEXTS)
     encoding_format: Literal["float", "base64"] = "float"
 
 

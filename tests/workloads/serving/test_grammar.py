@@ -33,6 +33,7 @@ def an_object(*required: str, **properties: Any) -> dict[str, Any]:
           "$defs": {"K": {"properties": {"a": ONE}, "required": ["a"]}}},
          an_object("a", a={"enum": [1]}, b={"enum": [2]})),
         ({"$ref": "#/$defs/K", "description": "d", "$defs": {"K": {"const": True}}}, {"enum": [True]}),
+        ({"$ref": "#/$defs/a~1b~01%20c", "$defs": {"a/b~1 c": {"const": 1}}}, {"enum": [1]}),
         ({"type": "integer", "enum": [1, "a", 1.5, True, 2.0]}, {"enum": [1, 2.0]}),
         ({"const": "c", "type": "string"}, {"enum": ["c"]}),
         ({"type": "integer", "minimum": 2.5, "exclusiveMinimum": 4, "exclusiveMaximum": 7.5},

@@ -97,7 +97,7 @@ def schema(value: Any) -> dict[str, Any]:
 
 
 DEEP: Any = {}
-SCHEMA = "response_format.json_schema.json_schema.schema: the schema"
+SCHEMA = "response_format.json_schema.schema: the schema"
 for _ in range(17):
     DEEP = {"items": DEEP}
 
@@ -130,6 +130,7 @@ def doubled(times: int) -> dict[str, Any]:
             for each in (
                 "https://example.org/x",
                 "#/$defs/a~1",
+                "#/$defs/a~01~",
                 "#/$defs/b/1",
                 "#/$defs/b/-1",
                 "b",
@@ -166,13 +167,17 @@ def test_structured_output_and_log_probabilities_reach_the_runtime() -> None:
         for more in ({"response_format": schema({"type": "integer"})}, {"response_format": {"type": "json_object"}},
                      {"logprobs": True, "top_logprobs": 3}):  # fmt: skip
             assert ask(server.address, CHAT, body(HELLO, **more)).status == 200
-        assert ask(server.address, TEXT, body(ONCE, logprobs=2)).status == 200
-    form, plain, chances, text = [{key: each[key] for key in each if key != "messages"} for each in runtime.asked]
+        for alternatives in (2, 0):
+            assert ask(server.address, TEXT, body(ONCE, logprobs=alternatives)).status == 200
+    form, plain, chances, text, token = [
+        {key: each[key] for key in each if key != "messages"} for each in runtime.asked
+    ]
     wanted = {"name": "answer", "schema": {"type": "integer"}}
     assert form == {"response_format": {"type": "json_schema", "json_schema": wanted}}
     assert plain == {"response_format": {"type": "json_object"}}
     assert chances == {"logprobs": True, "top_logprobs": 3}
     assert text == {"prompt": "Once", "logprobs": 2, "max_tokens": 16}
+    assert token == {"prompt": "Once", "logprobs": 1, "max_tokens": 16}, "that of each token alone"
 
 
 def test_a_runtime_is_asked_what_the_request_says() -> None:

@@ -196,6 +196,7 @@ def test_a_model_that_fails_is_500_and_amid_a_stream_an_event() -> None:
     assert b"[DONE]" not in rest
     assert server.requests[0]["reason"] == "failed"
     assert whole.status == stream.status == 500
+    assert whole.headers["connection"] == "close", "the server closes it, so no client may use it again"
     assert stream.json["error"]["message"] == "the server failed with RuntimeError; see its log"
 
 

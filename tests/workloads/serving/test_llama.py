@@ -1,5 +1,6 @@
 """The reading of llama.cpp's events, with recorded ones."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tests.support.model_servers import Writer, ask, here
 from workloads.errors import UserError
 from workloads.serving.runtimes import llama
 from workloads.serving.runtimes.llama import LlamaRuntime
-from workloads.serving.runtimes.runtime import Piece, TextEnd, UnreadableOutput
+from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, RuntimeFailure, TextEnd, UnreadableOutput
 from workloads.serving.settings import ServingSettings
 
 MESSAGE = "The model produced output that does not match the expected peg-native format"
@@ -42,6 +43,41 @@ class Recorded:
             if on_event(event):
                 return
         self.is_generating = True
+
+
+class Refusing:
+    """llama.cpp with a request that it refuses before the first event."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def handle_chat_completions(self, request: object, on_event: object = None) -> None:
+        raise self._error
+
+
+REFUSAL = (
+    "Unable to generate parser for this template. Automatic parser generation failed: \n------------\n"
+    "While executing CallExpression at line 1, column 129 in source:\n...{{- raise_exception('Roles...\n    ^\n"
+    "Error: Jinja Exception: Roles must alternate"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (ValueError(REFUSAL), InvalidPrompt, "the model's chat template refuses them: Roles must alternate"),
+        (ValueError("Cannot have 2 or more"), InvalidPrompt, "Cannot have 2 or more"),
+        (ValueError(REFUSAL.partition("\n")[0] + "JSON schema error"), InvalidPrompt, "JSON schema error"),
+        (RuntimeError("last read: 'Erika"), RuntimeFailure, "llama.cpp failed before the first token"),
+    ],
+)
+def test_a_request_that_llama_cpp_refuses_has_a_plain_reason(
+    error: Exception, kind: type[Exception], reason: str
+) -> None:
+    runtime = LlamaRuntime(Recorded(), Writer().model, "")
+    runtime._server = Refusing(error)
+    with pytest.raises(kind, match=f"^{re.escape(reason)}$"):
+        runtime.generate(CHAT, lambda piece: True)
 
 
 def test_a_model_whose_output_cannot_be_read_is_loaded() -> None:

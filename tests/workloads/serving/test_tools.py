@@ -10,7 +10,7 @@ from tests.support.model_servers import Answer, Writer, ask, here
 from workloads.serving.answers import HttpError
 from workloads.serving.openai.body import read
 from workloads.serving.openai.requests import ChatRequest
-from workloads.serving.openai.tools import CALL_ID, MOST_TOOLS, call_schema
+from workloads.serving.openai.tools import CALL_ID, MOST_TOOLS, NO_ARGUMENTS, call_schema
 from workloads.serving.runtimes.events import EventReader
 from workloads.serving.runtimes.runtime import Piece, TextEnd
 
@@ -91,7 +91,51 @@ def test_a_message_of_an_answer_can_be_sent_back() -> None:
     assert request.runtime_request()["messages"][1] == {"role": "assistant", "content": "x", "tool_calls": [CALL]}
 
 
-@pytest.mark.parametrize(("choice", "names"), [("required", ["weather", "time"]), (NAMED, ["time"])])
+def call_of(arguments: str) -> list[dict[str, Any]]:
+    """Return a chat with an earlier call that has *arguments*."""
+    call = {**CALL, "function": {"name": "weather", "arguments": arguments}}
+    return [*HELLO["messages"], {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "snow"}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["{", '{"patient": "Erika', "{}x", "[1]", "null", "7", '{"a": 1e999}', '{"a": NaN}', '{"a": "\\ud800"}', " "],
+)
+def test_an_earlier_call_whose_arguments_no_template_can_read_is_refused(arguments: str) -> None:
+    """
+    Before, llama.cpp failed at such a call: 500, for a conversation that the client had been sent by the model itself.
+    """
+    reason = refusal(messages=call_of(arguments))
+    assert reason.startswith("messages.1.tool_calls.0.function.arguments: ")
+    assert reason.endswith(
+        "send the arguments of a call as a JSON object, such as {}, or leave the call and its result out"
+    )
+    assert "Erika" not in reason
+
+
+def test_an_earlier_call_without_arguments_has_an_empty_object() -> None:
+    request = read(body(messages=call_of("")), ChatRequest, Writer().model)
+    [call] = request.runtime_request()["messages"][1]["tool_calls"]
+    assert call["function"]["arguments"] == "{}"
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+def test_a_request_may_allow_some_of_its_tools() -> None:
+    request = read(body(tools=TWO, tool_choice=allowed("auto", "time")), ChatRequest, Writer().model)
+    offered = request.runtime_request()
+    assert offered["tool_choice"] == "auto"
+    assert [each["function"]["name"] for each in offered["tools"]] == ["time"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [("required", ["weather", "time"]), (NAMED, ["time"]), (allowed("required", "time"), ["time"])],
+)
 def test_a_forced_call_has_the_schema_of_a_function(choice: object, names: list[str]) -> None:
     runtime = Caller(free=True)
     with here(runtime) as server:
@@ -108,7 +152,7 @@ def test_the_schema_of_a_call_has_the_parts_that_references_name() -> None:
     form = call_schema(request.tools)
 
     time, weather = (each["properties"]["arguments"] for each in form["anyOf"])
-    assert time == {"type": "object"}, "arguments are always an object"
+    assert time == NO_ARGUMENTS, "a function without parameters has none"
     assert weather["properties"]["city"] == {"type": "string"}
     assert request.tools[1].function.parameters == CITY, "the prompt has the schema as it is"
 
@@ -202,6 +246,26 @@ def test_calls_that_llama_cpp_reads_reach_the_client(stream: bool) -> None:
     assert CALL_ID.fullmatch(ids[1]), "templates of Mistral's models take no other id"
 
 
+@pytest.mark.parametrize(
+    ("function", "form"),
+    [
+        ({"name": "ping"}, NO_ARGUMENTS),
+        ({"name": "ping", "parameters": None}, NO_ARGUMENTS),
+        ({"name": "ping", "parameters": {"type": "object"}}, NO_ARGUMENTS),
+        ({"name": "ping", "parameters": {"type": "object", "properties": {}}}, NO_ARGUMENTS),
+        ({"name": "ping", "parameters": {"type": "object", "additionalProperties": True}}, {"type": "object"}),
+    ],
+)
+def test_a_forced_call_of_a_function_without_parameters_ends(function: dict[str, Any], form: dict[str, Any]) -> None:
+    """
+    Before, its arguments were any object, and a small model wrote keys until it had no more tokens.
+    """
+    tools = [{"type": "function", "function": function}]
+    request = read(body(tools=tools, tool_choice="required"), ChatRequest, Writer().model)
+    [call] = call_schema(request.forced_tools)["anyOf"]
+    assert call["properties"]["arguments"] == form
+
+
 WIDE = {"enum": [*range(500)]}
 
 
@@ -211,6 +275,9 @@ WIDE = {"enum": [*range(500)]}
         ({"tool_choice": "required"}, "tool_choice needs tools"),
         ({"tool_choice": "sometimes", "tools": TWO}, "tool_choice"),
         ({"tools": TWO, "tool_choice": {"type": "function", "function": {"name": "x"}}}, "which tools does not"),
+        ({"tools": TWO, "tool_choice": allowed("auto", "x", "time")}, "tool_choice names x, which tools does not"),
+        ({"tools": TWO, "tool_choice": allowed("never", "time")}, "tool_choice.allowed_tools.mode: Input should be"),
+        ({"tools": TWO, "tool_choice": {"type": "function"}}, "tool_choice.function: Field required"),
         ({"tools": [tool(), tool()]}, "there are several functions weather"),
         ({"tools": [tool(f"f{n}") for n in range(MOST_TOOLS + 1)]}, "at most 64 items"),
         ({"tools": [tool(f"f{n}", parameters=WIDE) for n in range(5)]}, "2048 values and 4096 repetitions together"),

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from workloads.serving.model import Model
-from workloads.serving.openai.requests import MOST_LOGPROBS, ChatRequest, CompletionRequest
+from workloads.serving.openai.requests import ChatRequest, CompletionRequest
 from workloads.serving.openai.tools import CALL_ID, join_calls, new_call_id, read_call
 from workloads.serving.runtimes.runtime import Piece, TextEnd
 
@@ -21,7 +21,7 @@ class AnswerFormat:
 
     def __init__(self, request: CompletionRequest, model: Model) -> None:
         self._chat = isinstance(request, ChatRequest)
-        self._alternatives = request.top_logprobs if isinstance(request, ChatRequest) else MOST_LOGPROBS
+        self._alternatives = request.alternatives
         self._is_call = isinstance(request, ChatRequest) and bool(request.forced_tools)
         """Whether the text is a call, in the form of `call_schema`."""
         self._call = ""
@@ -119,7 +119,10 @@ class AnswerFormat:
         return {
             "tokens": [token["token"] for token in tokens],
             "token_logprobs": [token["logprob"] for token in tokens],
-            "top_logprobs": [{each["token"]: each["logprob"] for each in token["top_logprobs"]} for token in tokens],
+            "top_logprobs": [
+                {each["token"]: each["logprob"] for each in token["top_logprobs"][: self._alternatives]}
+                for token in tokens
+            ],
             "text_offset": offsets,
         }
 

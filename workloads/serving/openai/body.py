@@ -64,6 +64,8 @@ def _is_neutral(name: str, value: object) -> bool:
 class ModelRequest(StrictBody):
     """A request to a model."""
 
+    tagged: ClassVar[tuple[str, ...]] = ()
+    """Fields that have one of several forms."""
     model: str
 
 
@@ -100,7 +102,10 @@ def check_model(name: str, model: Model) -> None:
 
 
 def _format_problem(problem: Any, kind: type[ModelRequest]) -> str:
-    where = ".".join(map(str, problem["loc"]))[:200] or "the body"
+    names = list(problem["loc"])
+    if names and names[0] in kind.tagged:
+        del names[1:2]  # pydantic's tag of the form, which no client has sent
+    where = ".".join(map(str, names))[:200] or "the body"
     if problem["type"] == "extra_forbidden":
         name = problem["loc"][-1]
         if name in NEUTRAL:

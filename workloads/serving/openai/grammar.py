@@ -293,7 +293,8 @@ def _check_value(value: object, path: str) -> None:
 def _range(own: Schema, least: str, most: str, path: str) -> tuple[int, int | None]:
     """Return the numbers at *least* and *most*, which `measure_schema` has checked."""
     for keyword in (least, most):
-        if isinstance(value := own.get(keyword, 0), bool) or not isinstance(value, int | float):
+        value = own.get(keyword, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"the schema has no number at {_join(path, keyword)}")
     return int(own.get(least, 0)), (int(own[most]) if most in own else None)
 

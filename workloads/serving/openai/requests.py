@@ -9,12 +9,14 @@ from workloads.serving.openai.grammar import enforceable
 from workloads.serving.openai.schema import check_schema
 from workloads.serving.openai.tools import (
     MOST_TOOLS,
-    NamedTool,
     Tool,
     ToolCall,
+    ToolChoice,
     call_schema,
     check_enforced,
     check_tools,
+    is_forced,
+    names_in,
 )
 
 _SEEDS = 2**32 - 1
@@ -117,6 +119,11 @@ class CompletionRequest(ModelRequest):
         """The field with schemas for the answer; None without one."""
         return None
 
+    @property
+    def alternatives(self) -> int:
+        """The most alternatives of a token that the answer shows."""
+        raise NotImplementedError
+
     def runtime_request(self) -> dict[str, Any]:
         """Return the request as the runtime reads it."""
         names = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed")
@@ -125,13 +132,14 @@ class CompletionRequest(ModelRequest):
 
 class ChatRequest(CompletionRequest):
     always_read = ("tool_choice", "parallel_tool_calls")
+    tagged = ("response_format", "tool_choice")
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Tokens | None = None
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MOST_LOGPROBS)
     response_format: JsonSchemaFormat | JsonObjectFormat | None = Field(default=None, discriminator="type")
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS), AfterValidator(check_tools)] = Field(default=[])
-    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
     """Whether an answer may have several calls; that of `required` and of a named function has one."""
 
@@ -143,8 +151,9 @@ class ChatRequest(CompletionRequest):
             raise ValueError("llama.cpp has no response_format beside tools; leave out one of them")
         if not self.tools and self.tool_choice not in ("none", "auto"):
             raise ValueError("tool_choice needs tools")
-        if isinstance(self.tool_choice, NamedTool) and not self.forced_tools:
-            raise ValueError(f"tool_choice names {self.tool_choice.function.name}, which tools does not have")
+        known = [each.function.name for each in self.tools]
+        if unknown := sorted({*(names_in(self.tool_choice) or ())} - {*known}):
+            raise ValueError(f"tool_choice names {', '.join(unknown)}, which tools does not have")
         for each in self.forced_tools:
             check_enforced(each)
         return self
@@ -152,15 +161,19 @@ class ChatRequest(CompletionRequest):
     @property
     def uses_tools(self) -> bool:
         """Whether the prompt has tools, calls or their results."""
-        offered = bool(self.tools) and self.tool_choice != "none"
-        return offered or any(each.tool_calls or each.role == "tool" for each in self.messages)
+        return bool(self.offered_tools) or any(each.tool_calls or each.role == "tool" for each in self.messages)
+
+    @property
+    def offered_tools(self) -> tuple[Tool, ...]:
+        """The tools that the answer may call."""
+        names = names_in(self.tool_choice)
+        chosen = () if self.tool_choice == "none" else self.tools
+        return tuple(each for each in chosen if names is None or each.function.name in names)
 
     @property
     def forced_tools(self) -> tuple[Tool, ...]:
         """The tools of which the answer has to call one; empty if it may be a text."""
-        if isinstance(self.tool_choice, NamedTool):
-            return tuple(each for each in self.tools if each.function.name == self.tool_choice.function.name)
-        return tuple(self.tools) if self.tool_choice == "required" else ()
+        return self.offered_tools if is_forced(self.tool_choice) else ()
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
@@ -177,6 +190,10 @@ class ChatRequest(CompletionRequest):
     def schema_field(self) -> str | None:
         return "response_format" if self.response_format else "tools" if self.tools else None
 
+    @property
+    def alternatives(self) -> int:
+        return self.top_logprobs
+
     def runtime_request(self) -> dict[str, Any]:
         limit = {"max_tokens": self.max_completion_tokens} if self.max_completion_tokens else {}
         messages = [each.runtime_message for each in self.messages]
@@ -191,9 +208,10 @@ class ChatRequest(CompletionRequest):
 
     def _runtime_tools(self) -> dict[str, Any]:
         """Return the tools as the runtime reads them."""
-        if not self.tools or self.tool_choice == "none":
+        if not self.offered_tools:
             return {}
-        tools = [each.model_dump(exclude={"function": {"strict"}}) for each in self.tools]
+        shown = self.tools if self.forced_tools else self.offered_tools
+        tools = [each.model_dump(exclude={"function": {"strict"}}) for each in shown]
         if not self.forced_tools:
             return {"tools": tools, "tool_choice": "auto", "parallel_tool_calls": self.parallel_tool_calls}
         # llama.cpp's own `required` lets a text come before the call, which small models never end
@@ -202,13 +220,19 @@ class ChatRequest(CompletionRequest):
 
 
 class TextRequest(CompletionRequest):
+    always_read = ("logprobs",)
     prompt: Texts = Field(min_length=1, max_length=1)
-    logprobs: int = Field(default=0, ge=0, le=MOST_LOGPROBS)
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    """Alternatives of each token; 0 for the token alone, None for no log-probabilities."""
 
     def prompt_field(self) -> str:
         return "prompt"
 
+    @property
+    def alternatives(self) -> int:
+        return self.logprobs or 0
+
     def runtime_request(self) -> dict[str, Any]:
-        logprobs = {"logprobs": self.logprobs} if self.logprobs else {}
+        logprobs = {} if self.logprobs is None else {"logprobs": max(1, self.logprobs)}
         limit = {"max_tokens": self.max_tokens or TEXT_TOKENS}
         return {**super().runtime_request(), **logprobs, **limit, "prompt": self.prompt[0]}

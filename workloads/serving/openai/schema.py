@@ -1,6 +1,7 @@
 """Limits of the JSON Schemas in requests, whose grammars decide what each token costs."""
 
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic_core import to_json
 
@@ -55,8 +56,8 @@ def resolve_reference(schema: dict[str, Any], reference: str) -> Any:
     """Return the part of *schema* that *reference* names, such as ``#/$defs/city``."""
     root, *names = reference.split("/")
     found: Any = schema
-    for name in names:
-        if isinstance(found, dict) and name in found and not {*"~%"} & {*name}:
+    for name in map(_unescape, names):
+        if isinstance(found, dict) and name in found:
             found = found[name]
         elif isinstance(found, list) and name.isascii() and name.isdecimal() and int(name[:4]) < len(found):
             found = found[int(name[:4])]
@@ -65,6 +66,11 @@ def resolve_reference(schema: dict[str, Any], reference: str) -> Any:
     if root != "#":
         raise ValueError(f"the schema has no part {reference[:64]!r}, to which it refers")
     return found
+
+
+def _unescape(name: str) -> str:
+    """Return the *name* of a part of a JSON Pointer in a URI. Source: RFC 6901, sections 4 and 6."""
+    return unquote(name).replace("~1", "/").replace("~0", "~")
 
 
 def _check_keywords(schema: dict[str, Any]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, Reason, TextEnd
+from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, Reason, RuntimeFailure, TextEnd
 
 
 class EventReader:
@@ -48,7 +48,7 @@ class EventReader:
 
     def _end(self, last: Piece, usage: Mapping[str, Any]) -> bool:
         if self._reason is None or self._reason not in get_args(Reason):  # vLLM has more, such as abort
-            raise RuntimeError(f"the text ended by {self._reason}")
+            raise RuntimeFailure(f"the text ended by {self._reason}")
         if not usage["prompt_tokens"]:  # llama.cpp turns messages that a template refuses into an empty prompt
             raise InvalidPrompt("the model's template makes no prompt of it")
         self.is_finished = True

@@ -14,7 +14,14 @@ from workloads.errors import Diagnostic, UserError
 from workloads.serving import gguf_header
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import EventReader
-from workloads.serving.runtimes.runtime import Embeddings, InvalidPrompt, Piece, TextEnd, UnreadableOutput
+from workloads.serving.runtimes.runtime import (
+    Embeddings,
+    InvalidPrompt,
+    Piece,
+    RuntimeFailure,
+    TextEnd,
+    UnreadableOutput,
+)
 from workloads.serving.settings import ServingSettings
 
 MOST_TEXTS = 256
@@ -30,6 +37,8 @@ with a token that is a part of a character; the grammar changes the token, and n
 _EVENTS = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
 _UNREADABLE = re.compile("The model produced output that does not match|Failed to parse input")
 """Messages of llama.cpp about an output without the form that the chat template gives it. Source: common/chat.cpp."""
+_REFUSAL = re.compile(r"\nError: Jinja Exception: (.*)", re.DOTALL)
+_AUTOMATIC = "Unable to generate parser for this template. Automatic parser generation failed: "
 _PROBE = [{"role": "user", "content": "a"}]
 _PROBE_TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
 
@@ -70,7 +79,9 @@ class LlamaRuntime:
         try:
             handle({**request, **_EVENTS}, listener)
         except ValueError as error:  # C++'s invalid argument, such as two last messages of the assistant
-            raise InvalidPrompt(str(error)) from None
+            raise InvalidPrompt(_reason(str(error))) from None
+        except RuntimeError:
+            raise RuntimeFailure("llama.cpp failed before the first token") from None  # its message may have the prompt
         if listener.failure is not None:
             raise listener.failure
 
@@ -162,7 +173,13 @@ def _failure(error: Mapping[str, Any]) -> Exception:
         return InvalidPrompt(str(error.get("message")))
     if _UNREADABLE.match(str(error.get("message"))):
         return UnreadableOutput("the output does not have the form that the model's chat template gives it")
-    return RuntimeError(f"llama.cpp: {error.get('type')} {error.get('code')}")  # its message may have the prompt
+    return RuntimeFailure(f"llama.cpp: {error.get('type')} {error.get('code')}")  # its message may have the prompt
+
+
+def _reason(message: str) -> str:
+    """Return the part of a *message* of llama.cpp that is about the request, without that about its template."""
+    refusal = _REFUSAL.search(message)
+    return f"the model's chat template refuses them: {refusal[1]}" if refusal else message.removeprefix(_AUTOMATIC)
 
 
 def start_server(path: Path, settings: ServingSettings) -> Any:

@@ -82,6 +82,10 @@ class InvalidPrompt(Exception):
         self.code = code
 
 
+class RuntimeFailure(RuntimeError):
+    """A failure of a runtime. The text has no part of a request, and goes into the log."""
+
+
 class UnreadableOutput(Exception):
     """An output of the model in which the runtime finds no text and no calls; another seed may give another one."""
 
