@@ -9,17 +9,25 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import excerpt, parse_object, read_file
+from workloads.foreign import parse_object, read_file
 from workloads.training import records, rows
-from workloads.training.chat_template import THOUGHTS, Message, answer_of
+from workloads.training.chat_template import Message, answer_of
 from workloads.training.config import Conversations, Preferences, Tasks
+from workloads.training.messages import (
+    FORM,
+    are_messages,
+    check_messages,
+    check_row,
+    is_learned,
+    without_nulls,
+)
 from workloads.training.records import RecordDigests
 from workloads.training.row_files import MalformedRow, name_place, read_rows
 from workloads.training.tokenizer import load_tokenizer
@@ -27,16 +35,12 @@ from workloads.training.tokenizer import load_tokenizer
 NOT_LEARNED = -100
 """The answer at a position that is not learned. Source: ``ignore_index`` of torch.nn.functional.cross_entropy."""
 EXPECTED = 'objects such as {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", …}]}'
-FORM = "Write messages, each with role user or assistant and its content"
-WRITTEN = ("system", "user", "assistant")
-"""Roles whose messages have a content."""
-ROLES = {*WRITTEN, "developer", "tool", "function", "ipython", "environment", "observation"}
-"""Roles that chat templates write; the last ones are those of results of tools."""
-CONTENTS = ("content", "tool_calls", "function_call", *THOUGHTS)
 THOUGHT = "thoughts that the chat template does not write"
 CALLS = "answers whose calls the chat template does not write"
 TOO_LONG = "conversations longer than sequence_length"
 NO_ANSWER = "conversations without an answer that the chat template writes"
+NO_WEIGHT = "conversations whose answers have weight 0"
+GREETING = "answers before the first question, which no prompt precedes"
 FIRST_LINE_BYTES = 1 << 16
 """Bytes at the beginning of a text that are looked at for a conversation in JSON."""
 
@@ -117,7 +121,8 @@ def load(config: Conversations) -> ConversationData:
         is_held_out = rows.is_held_out(conversation, config.held_out)
         with name_place(place):
             examples = tokenize(tokenizer, conversation, left_out=left_out)
-        left_out[NO_ANSWER] += not examples
+        if not examples:
+            left_out[NO_ANSWER if any(map(is_learned, conversation.messages)) else NO_WEIGHT] += 1
         fitting = [each for each in examples if len(each.tokens) - 1 <= config.sequence_length]
         is_too_long = len(fitting) < len(examples)
         left_out[TOO_LONG] += is_too_long  # its end would be cut, and models learn endings
@@ -138,7 +143,7 @@ def load(config: Conversations) -> ConversationData:
     training, held_out = (arrange(each, length) for each in parts)
     counts = len(parts[False]), len(parts[True])
     if config.packed is True:
-        return ConversationData(training, held_out, left_out, lengths, None, None, (), (), frozenset(), counts)
+        return ConversationData(training, held_out, left_out, lengths, None, None, (), (), frozenset(unread), counts)
     known = {person: number for number, person in enumerate(dict.fromkeys(persons))}
     named = None if None in known else torch.tensor([known[person] for person in persons])
     names = () if named is None else tuple(str(each) for each in known)
@@ -233,7 +238,8 @@ def _parse(row: Any) -> Conversation:
             problem = "the row has the form of ShareGPT: conversations with from and value"
             raise MalformedRow(problem, FORM)
         raise MalformedRow("the row has no list of messages with a role each", FORM)
-    check_content(messages)
+    check_row(row)
+    check_messages(messages)
     if not any(each["role"] == "assistant" for each in messages):
         raise MalformedRow("the conversation has no answer: no message has role assistant", FORM)
     return Conversation(without_nulls(messages), row.get("tools") or None)
@@ -251,37 +257,11 @@ def _parse_with_person(row: Any) -> tuple[Conversation, str | None]:
     return conversation, person
 
 
-def are_messages(value: Any) -> TypeGuard[list[Message]]:
-    """Return whether *value* is a list of messages with a role each."""
-    return isinstance(value, list) and all(isinstance(each, dict) and each.get("role") for each in value)
-
-
-def check_content(messages: Sequence[Message]) -> None:
-    """Raise unless each of *messages* has a known role, and a content, or calls or a thought in its place.
-
-    Raises:
-        MalformedRow: Templates leave a message out, fail at it, or write an empty answer.
-    """
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message["role"], str) or message["role"] not in ROLES:
-            problem = f"message {number} has the role {excerpt(message['role'])}, which chat templates leave out"
-            raise MalformedRow(problem, f"Write one of {', '.join(sorted(ROLES))}")
-        if message["role"] in WRITTEN and not any(message.get(name) is not None for name in CONTENTS):
-            raise MalformedRow(f"message {number} has no content", "Write its content, or remove the conversation")
-        if message["role"] == "assistant" and not any(message.get(name) for name in CONTENTS):
-            raise MalformedRow(f"message {number} is an empty answer", "Write the answer, or remove the conversation")
-
-
 def _is_sharegpt(value: Any) -> bool:
     """Return whether *value* is a list of messages as ShareGPT has them."""
     return isinstance(value, list) and any(
         isinstance(each, dict) and {"from", "value"} <= each.keys() for each in value
     )
-
-
-def without_nulls(messages: Sequence[Message]) -> list[Message]:
-    """Return *messages* without fields that are null, which a Parquet file has for fields of other messages."""
-    return [{name: value for name, value in message.items() if value is not None} for message in messages]
 
 
 def tokenize(
@@ -290,15 +270,19 @@ def tokenize(
     """Return the tokens of *conversation*, of which the model learns each answer with its thought and its end.
 
     A template that changes earlier messages, as those that drop earlier reasoning, gives one result for each answer:
-    the model learns each answer after exactly what it will see. An answer whose calls of functions the template does
-    not write is not learned.
+    the model learns each answer after exactly what it will see. Three sorts of answers are not learned: one of weight
+    0, one before the first question, for which a server has no prompt, and one whose calls of functions the template
+    does not write.
 
     Args:
         first: Number of the first message that may be learned.
         left_out: Counter of what is not learned, by the reason.
     """
-    roles = [message["role"] for message in conversation.messages]
-    answers = [n for n, role in enumerate(roles) if role == "assistant" and n >= first]
+    answers = [n for n, message in enumerate(conversation.messages) if is_learned(message) and n >= first]
+    if answers[:1] == [0]:
+        del answers[0]
+        if left_out is not None:
+            left_out[GREETING] += 1
     turns = [turn for answer in answers if (turn := _turn(tokenizer, conversation, answer, left_out))]
     if not turns:
         return []
@@ -306,8 +290,8 @@ def tokenize(
     for turn in turns:
         if whole[: len(turn.tokens)] != turn.tokens:
             return turns
-        for n, is_learned in enumerate(turn.learned):
-            learned[n] |= is_learned
+        for n, in_turn in enumerate(turn.learned):
+            learned[n] |= in_turn
     return [Tokens(whole, learned)]
 
 

@@ -16,14 +16,12 @@ from workloads.training.conversations import (
     Conversation,
     TokenRange,
     Tokens,
-    are_messages,
-    check_content,
     load_chat_tokenizer,
     nothing_to_learn,
     tokenize,
     widen,
-    without_nulls,
 )
+from workloads.training.messages import are_messages, check_messages, check_row, without_nulls
 from workloads.training.records import RecordDigests
 from workloads.training.row_files import name_place, read_rows
 
@@ -127,11 +125,14 @@ def parse(row: Any) -> Preference:
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if not answer or answer[-1]["role"] != "assistant":
             raise ValueError(f"{name} has no answer: its last message has not role assistant")
+        if any(each.get("weight") == 0 for each in answer):
+            raise ValueError(f"{name} has an answer of weight 0, but a preference is about whole answers")
     return Preference(prompt, chosen, rejected, row.get("tools") or None)
 
 
 def messages_of(row: dict[str, Any], name: str, role: str) -> list[Message]:
     """Return the field *name* of *row* as messages; a text is one message of *role*, an absent prompt is empty."""
+    check_row(row)
     value = row.get(name)
     if isinstance(value, str) and value:
         return [{"role": role, "content": value}]
@@ -139,7 +140,7 @@ def messages_of(row: dict[str, Any], name: str, role: str) -> list[Message]:
         return []
     if not value or not are_messages(value):
         raise ValueError(f"{name} is neither a text nor a list of messages with a role each")
-    check_content(value)
+    check_messages(value)
     return without_nulls(value)
 
 

@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from workloads.foreign import excerpt
 from workloads.training import rows
 from workloads.training.chat_template import INLINE, THOUGHTS, Message, as_object, thought_of
 
-MESSAGE_KEYS = {"role", "content", "name", "tool_call_id", "tool_calls", *THOUGHTS}
+MESSAGE_KEYS = {"role", "content", "name", "tool_call_id", "tool_calls", "weight", *THOUGHTS}
 PART_KEYS = {"type", "text"}
 CALL_KEYS = {"id", "type", "function", "name", "arguments"}
 FUNCTION_KEYS = {"name", "arguments"}
+SHOWN_KEYS = 5
+"""Keys that an error or a note names."""
 
 
 class RecordDigests(NamedTuple):
@@ -55,6 +58,12 @@ def unread_keys(messages: Iterable[Message]) -> Iterator[str]:
         for call in _calls(message):
             yield from _others(call, CALL_KEYS, "tool_calls.")
             yield from _others(call.get("function"), FUNCTION_KEYS, "tool_calls.function.")
+
+
+def describe_keys(unread: Iterable[str]) -> str:
+    """Return the first of the *unread* keys, for a person."""
+    named = sorted(unread)
+    return ", ".join(map(excerpt, named[:SHOWN_KEYS])) + (", …" if len(named) > SHOWN_KEYS else "")
 
 
 def _others(value: Any, known: set[str], place: str) -> Iterator[str]:

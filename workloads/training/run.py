@@ -15,7 +15,7 @@ from torch import nn
 
 from workloads.checkpoint import at_step
 from workloads.errors import Diagnostic, UserError
-from workloads.training import conversations, data, elastic, lineage, lora, memory, space
+from workloads.training import conversations, data, elastic, lineage, lora, memory, records, space
 from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
 from workloads.training.config import HuggingFace, Tasks, TrainingConfig
 from workloads.training.evaluation import EvaluationScore
@@ -128,6 +128,8 @@ def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext
         metrics.print(f"data: {examples.counts}")
     if examples.left_out and not config.privacy:
         metrics.print(f"left out of the data: {conversations.describe(examples.left_out, examples.lengths)}")
+    if examples.unread and not config.privacy:
+        metrics.print(f"keys of messages that no chat template reads: {records.describe_keys(examples.unread)}")
     if prepared.isolation:
         metrics.print(f"conversations: {prepared.isolation}")
     tokenizer = getattr(config.data, "tokenizer", None)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,27 @@ def test_every_answer_is_learned_with_its_end_and_nothing_else() -> None:
         "<|user|>two and two?<|end|><|assistant|>four<|end|><|user|>sure?<|end|><|assistant|>yes<|end|>"
     )
     assert learned_text(tokenizer, whole) == "four<|end|>yes<|end|>"
+
+
+def test_an_answer_of_weight_0_is_context_alone() -> None:
+    """
+    Before, a model learned the answers that their author had marked as wrong.
+    """
+    [whole] = tokenize(bytes_tokenizer(), Conversation([QUESTION, {**ANSWER, "weight": 0}, AGAIN, SECOND], None))
+    assert learned_text(bytes_tokenizer(), whole) == "yes<|end|>"
+    assert "four" in bytes_tokenizer().decode(whole.tokens)
+
+
+def test_a_greeting_before_the_first_question_is_context_alone() -> None:
+    """
+    Before, one such conversation ended the run: no chat template takes an empty conversation, and no server either.
+    """
+    left_out: Counter[str] = Counter()
+    greeting = {"role": "assistant", "content": "Hello"}
+    [whole] = tokenize(bytes_tokenizer(), Conversation([greeting, QUESTION, ANSWER], None), left_out=left_out)
+    assert learned_text(bytes_tokenizer(), whole) == "four<|end|>"
+    assert "Hello" in bytes_tokenizer().decode(whole.tokens)
+    assert left_out == {"answers before the first question, which no prompt precedes": 1}
 
 
 def test_a_template_that_forgets_earlier_reasoning_gives_an_example_for_each_answer() -> None:
@@ -211,6 +233,29 @@ def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, t
         ),
         ([{"messages": [QUESTION, {**ANSWER, "content": ""}]}], "rows.jsonl:1: message 2 is an empty answer"),
         ([{"messages": [{**QUESTION, "role": ["user"]}, ANSWER]}], "rows.jsonl:1: message 1 has the role"),
+        (
+            [{"messages": [QUESTION, {**ANSWER, "weight": 0.5}]}, {"messages": [QUESTION, {**ANSWER, "weight": True}]}],
+            "message 2 has the weight 0.5; .* Write 1 for an answer that is learned, and 0 for one that is not",
+        ),
+        ([{"messages": [{**QUESTION, "weight": 1}, ANSWER]}], "message 1 has the weight 1 and the role user"),
+        (
+            [{"messages": [QUESTION, {**ANSWER, "weight": 0}]}],
+            "no conversation in .* fits 64 tokens; 1 conversations whose answers have weight 0",
+        ),
+        (
+            [{"messages": [{"role": "assistant", "content": "Hello"}, QUESTION]}],
+            "1 answers before the first question, which no prompt precedes, 1 conversations without an answer",
+        ),
+        ([{"messages": [QUESTION, {**ANSWER, "train": False}]}], "message 2 has train, which is not read; .* weight 0"),
+        (
+            [{"messages": [QUESTION, {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}]}],
+            "message 2 has function_call, which is not read; .* Write tool_calls",
+        ),
+        ([{"messages": [QUESTION, ANSWER], "functions": [{"name": "f"}]}], "the row has functions, which is not read"),
+        (
+            [{"messages": [QUESTION, ANSWER], "chat_template_kwargs": {"enable_thinking": False}}],
+            "the row has chat_template_kwargs, which is not read; .* the prompt that a server makes without it",
+        ),
         ([{"text": "x"}], "rows.jsonl:1: the row has no list of messages"),
         ([{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION]}], "rows.jsonl:2: the conversation has no answer"),
         (
@@ -285,7 +330,7 @@ def test_conversations_that_are_left_out_are_counted_printed_and_recorded(
 ) -> None:
     torch.manual_seed(0)
     LlamaForCausalLM(LLAMA).save_pretrained(saved)
-    thinking = {"role": "assistant", "content": "four", "reasoning": "count"}
+    thinking = {"role": "assistant", "content": "four", "reasoning": "count", "mood": "calm"}
     rows = [{"messages": [{**QUESTION, "content": "x" * n}, thinking if n % 2 else ANSWER]} for n in range(40, 72)]
     changes = [
         f"model={json.dumps({'kind': 'hugging-face', 'path': str(saved)})}", "steps=1", "global_batch=4",
@@ -304,6 +349,7 @@ def test_conversations_that_are_left_out_are_counted_printed_and_recorded(
     printed = capsys.readouterr().out
     left_out = "left out of the data: 14 conversations longer than sequence_length (65 to 78 tokens), 16 thoughts"
     assert left_out in printed
+    assert "keys of messages that no chat template reads: mood" in printed
     [numbers] = re.findall(r"^data: (\d+) examples to train on, (\d+) held out$", printed, re.MULTILINE)
     assert sum(map(int, numbers)) == 58 - 40
 

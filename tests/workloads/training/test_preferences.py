@@ -86,6 +86,11 @@ def test_all_usual_forms_of_a_row_are_the_same_preference(row: Any) -> None:
             [{"prompt": [USER], "chosen": [USER], "rejected": "c"}],
             "chosen has no answer: its last message has not role",
         ),
+        (
+            [{"prompt": "a", "chosen": [{"role": "assistant", "content": "b", "weight": 0}], "rejected": "c"}],
+            "chosen has an answer of weight 0",
+        ),
+        ([{"prompt": "a", "chosen": "b", "rejected": "c", "functions": [{}]}], "the row has functions, which is not"),
         ([{"prompt": "x" * 99, "chosen": "b", "rejected": "c"}], "no pair in .* fits 64 tokens; 1 pairs longer"),
     ],
 )

@@ -13,9 +13,7 @@ from workloads.privacy_settings import Privacy
 from workloads.training.data import Examples
 from workloads.training.privacy import noise
 from workloads.training.privacy.ledger import DIGEST_BYTES, RowDigests
-from workloads.training.records import MESSAGE_KEYS, RecordDigests
-
-SHOWN_KEYS = 5
+from workloads.training.records import MESSAGE_KEYS, RecordDigests, describe_keys
 
 
 class Units:
@@ -141,9 +139,7 @@ def _check_keys(examples: Examples) -> None:
         UserError: Messages have keys that no chat template reads, by which the same tokens would look like other rows.
     """
     if examples.unread:
-        named = sorted(examples.unread)
-        shown = ", ".join(named[:SHOWN_KEYS]) + (", …" if len(named) > SHOWN_KEYS else "")
-        problem = f"messages have keys that no chat template reads: {shown}"
+        problem = f"messages have keys that no chat template reads: {describe_keys(examples.unread)}"
         expected = f"messages of {', '.join(sorted(MESSAGE_KEYS))}"
         raise UserError(Diagnostic("data.path", problem, expected, "Remove these keys from the messages"))
 
