@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,7 +76,7 @@ def apply_changes(kind: type[M], source: str, values: Any, changes: Sequence[str
     try:
         return kind.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise UserError(*(_diagnose(source, values, problem) for problem in error.errors())) from None
+        raise UserError(*(_diagnose(kind, source, values, problem) for problem in error.errors())) from None
 
 
 def _apply_change(model: type[M], values: Any, change: str) -> None:
@@ -121,10 +122,13 @@ def _keys(values: Any, location: Sequence[str | int]) -> Iterator[str]:
             values = values[key]
 
 
-def _diagnose(source: str, values: Any, problem: Any) -> Diagnostic:
+def _diagnose(kind: type[BaseModel], source: str, values: Any, problem: Any) -> Diagnostic:
     where = ": ".join(filter(None, (source, ".".join(_keys(values, problem["loc"])))))
     if problem["type"] == "missing":
         return Diagnostic(where, "the key is missing", help="Write it there, or with --set")
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(str(problem["loc"][-1]), _siblings(kind, values, problem["loc"]), 1)
+        return Diagnostic(where, "there is no such key", help=f"Write {near[0]}" if near else "Remove it")
     value = problem["input"]
     is_plain = isinstance(value, str | int | float | bool | None)
     if problem["type"] == "value_error":  # of a validator of ours, whose text says all of it
@@ -132,5 +136,16 @@ def _diagnose(source: str, values: Any, problem: Any) -> Diagnostic:
         return Diagnostic(where, f"got {value}", text, help) if is_plain else Diagnostic(where, text, help=help)
     shown = value if is_plain else "another type of value"
     expected = problem["msg"][:1].lower() + problem["msg"][1:]
-    help = "Remove it" if problem["type"] == "extra_forbidden" else "Correct it there, or with --set"
-    return Diagnostic(where, f"got {shown}", expected, help)
+    return Diagnostic(where, f"got {shown}", expected, "Correct it there, or with --set")
+
+
+def _siblings(kind: type[BaseModel], values: Any, location: Sequence[str | int]) -> list[str]:
+    """Return the keys that may stand in the place of the last one of *location* in *values*."""
+    *parents, last = location
+    for key in parents:
+        if isinstance(values, list) and isinstance(key, int):
+            values = values[key]
+        elif isinstance(values, dict):
+            values = values.get(key, values)  # pydantic's tag of a kind is no key
+    known = [*values] if isinstance(values, dict) else []
+    return [key for key in (*known, *(() if parents else kind.model_fields)) if key != last]

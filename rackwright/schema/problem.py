@@ -1,10 +1,14 @@
 """Problems of declared values, which the loaders of fleets complete with file and line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from rackwright.errors import Diagnostic
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 SHOWN = 40
 """Length up to which a message shows a wrong value as a whole."""
@@ -91,6 +95,25 @@ def hint(word: str, choices: Iterable[str], default: str, taken: Iterable[str] =
     longer = [each for each in free if word and each.startswith(f"{word}-")][:MOST_NAMES]
     near = longer or get_close_matches(word, free, 1)
     return f"Write {' or '.join(near)}" if near else default
+
+
+def setting_problems(error: "ValidationError", known: Iterable[str], help: str) -> Iterator[Problem]:
+    """Yield the problems of settings that are no part of the fleet's own form; their keys have no prefix.
+
+    Args:
+        known: The settings at the top.
+        help: The way to a list of the settings.
+    """
+    names = [*known]
+    for detail in error.errors(include_url=False):
+        value, keys = detail["input"], detail["loc"]
+        if detail["type"] == "extra_forbidden":
+            near = hint(str(keys[-1]), names, help) if len(keys) == 1 else help
+            yield Problem(f"got {keys[-1]!r}", "there is no such setting", near, keys)
+            continue
+        shown = value if isinstance(value, str | int | float | bool | None) else "other values"
+        message = detail["msg"].removeprefix("Value error, ")
+        yield Problem(f"got {shown!r}", message[:1].lower() + message[1:], help, keys)
 
 
 def line_problem(text: str, has_lines: bool = False) -> Problem | None:

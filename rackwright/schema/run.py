@@ -17,7 +17,7 @@ from rackwright.schema.gpus import GpuSelection, count
 from rackwright.schema.host import Host, Name
 from rackwright.schema.network import Network, links
 from rackwright.schema.pods import On, Pods
-from rackwright.schema.problem import Keys, Problem, hint, raise_any
+from rackwright.schema.problem import Keys, Problem, hint, raise_any, setting_problems
 from rackwright.schema.process_variables import ProcessVariables
 from workloads.privacy_settings import Privacy
 
@@ -340,11 +340,11 @@ def _config_problems(name: str, run: Run, workers: int) -> Iterator[Problem]:
     try:
         config = run.config(name, workers)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            value = detail["input"] if isinstance(detail["input"], str | int | float | bool | None) else "other values"
-            expected = detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("alue error, ")
-            help = f"See {command('rackwright run recipes {}', run.recipe)}"
-            yield Problem(f"got {value!r}", expected, help, ("set", *detail["loc"]))
+        help = f"See {command('rackwright run recipes {}', run.recipe)}"
+        from workloads.training.config import TrainingConfig
+
+        for problem in setting_problems(error, TrainingConfig.model_fields, help):
+            yield problem.below("set")
         return
     if promise:
         from workloads.training.privacy import refusals

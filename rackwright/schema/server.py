@@ -20,7 +20,7 @@ from rackwright.schema.base import Count, Many, Schema
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.host import Host, Name
 from rackwright.schema.pods import On, Pods
-from rackwright.schema.problem import Keys, Problem, raise_any
+from rackwright.schema.problem import Keys, Problem, raise_any, setting_problems
 from rackwright.schema.process_variables import ProcessVariables
 from rackwright.schema.run import Environment, Run, address
 from rackwright.schema.run import ports as run_ports
@@ -447,13 +447,11 @@ def _set(server: Server) -> Iterator[Problem]:
     try:
         settings(server, "127.0.0.1")
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            value = detail["input"] if isinstance(detail["input"], str | int | float | bool | None) else "other values"
-            message = detail["msg"].removeprefix("Value error, ")
-            expected = message[:1].lower() + message[1:]
-            help = "See `python -m workloads.serving MODEL --print`"
-            place = detail["loc"] if detail["loc"][:1] == ("vllm",) else ("set", *detail["loc"])
-            yield Problem(f"got {value!r}", expected, help, place)
+        help = "See `python -m workloads.serving MODEL --print`"
+        from workloads.serving.settings import ServingSettings
+
+        for problem in setting_problems(error, ServingSettings.model_fields, help):
+            yield problem if problem.path[:1] == ("vllm",) else problem.below("set")
 
 
 def _ports(server: Server, hosts: Mapping[str, Host]) -> Iterator[tuple[str, int, Keys]]:

@@ -38,7 +38,7 @@ def test_defaults_of_a_model_hold_for_a_server_that_is_started_by_hand() -> None
     [
         (["port=99999", "ports=1"],
          "settings: port: got 99999; input should be less than 65536. Correct it there, or with --set.\n"
-         "settings: ports: got 1; extra inputs are not permitted. Remove it.\n"),
+         "settings: ports: there is no such key. Write port.\n"),
         (["host=0.0.0.0"], "host 0.0.0.0 is reachable from other computers and there are no keys; set keys, or"),
         (["host=example.org"], "host example.org is reachable from other computers"),
         (["tls_key=a"], "tls_certificate and tls_key go together"),

@@ -72,7 +72,7 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
             "digits",
             ["steps=0", "optimiser=sgd"],
             "digits: steps: got 0; input should be greater than 0. Correct it there, or with --set.\n"
-            "digits: optimiser: got sgd; extra inputs are not permitted. Remove it.",
+            "digits: optimiser: there is no such key. Write optimizer.",
         ),
         (
             "digits",
