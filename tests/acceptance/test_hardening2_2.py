@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.core.repository import Repository
 from rackwright.kinds.cluster.quantity import Object
 from rackwright.kinds.pods import image, mounts
 from rackwright.kinds.pods.spec import WorkloadPart
@@ -22,7 +21,7 @@ from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.log import ROOT, Log
 from tests.support.pod_lab import KUBECTL, NODES, PLANE, TEAM, PodLab, pod_lab
-from tests.support.pod_workloads import REPOSITORY, SERVING, TRAINING, made
+from tests.support.pod_workloads import SERVING, TRAINING, made
 
 CHANGES = len(mount_attempts.attempts(""))
 
@@ -40,15 +39,6 @@ def host_directory(log: Log) -> Path:
     (place / "bin").mkdir(parents=True)
     (place / "bin/tool").write_text("a program of root\n")
     return place
-
-
-def unit_options(repository: Repository, workload: WorkloadPart) -> dict[str, str]:
-    """Return the options of each mount unit by its path."""
-    found = {}
-    for file in mounts.files(workload, "id", repository):
-        lines = dict(each.split("=", 1) for each in str(file.content).splitlines() if "=" in each and each[0] != "#")
-        found[lines["Where"]] = lines["Options"]
-    return found
 
 
 def as_kubelet(source: Path, target: Path, options: list[str]) -> str:
@@ -70,18 +60,17 @@ def possible(script: str, path: Path) -> list[str]:
 
 @line("hardening2", 2, part="mounts")
 def test_root_changes_nothing_at_a_path_as_kubelet_mounts_it(log: Log) -> str:
-    """With the options of each unit and volume, by mount(8) and the kernel; without them all changes are possible."""
+    """With the program of each unit, and the options of each volume by mount(8); without them all are possible."""
     if os.geteuid() != 0:
         pytest.skip("mounts need root")
     tried = 0
     for workload in (TRAINING, SERVING):
-        options = unit_options(REPOSITORY, workload)
         for mount, volume in volumes(workload):
             for with_unit in (True, False):  # a unit that has not started, or has another's mount over it
                 host = host_directory(log)
                 bound, pod = host.parent / "bound", host.parent / "pod"
                 bound.mkdir(), pod.mkdir()
-                unit = f"mount -t none -o {options[mount.target]} {host} {bound}\n" if with_unit else ""
+                unit = f"{sys.executable} {mounts.PROGRAM} {host} {bound}\n" if with_unit else ""
                 kubelet = as_kubelet(bound if with_unit else host, pod, volume["spec"]["mountOptions"])
                 found = possible(unit + kubelet, pod)
                 need(not found, f"{mount.source}: {found}")
@@ -127,9 +116,8 @@ def build_proof(log: Log) -> Path:
         for name in ("go.mod", "go.sum"):
             shutil.copy(MODULES / "kubernetes" / name, module / name)
         shutil.copy(ROOT / "tests/support/local_volume/setup_test.go", module / "setup_test.go")
-        builder = go.find(cache.directory() / "logs" / "local-volume.log", log)
         into.mkdir(parents=True, exist_ok=True)
-        with cache.hold_lock(cache.directory() / "toolchain" / "lock", log):
+        with go.hold_builder("local-volume", log) as builder:
             builder.build(go.Programs(module, (".",), tests=True, tags="grpcnotrace"), into)
         [built] = into.iterdir()
         built.rename(into / "proof.test")

@@ -115,7 +115,9 @@ def test_a_quantized_model_is_a_child_in_the_registry(log: Log) -> str:
         need(chain == ["digits-int8/1", "digits/1"], f"the lineage is {chain}")
         need(not report["missing"], f"the lineage lacks {report['missing']}")
         declared = {key: report["versions"][1][key] for key in ("fleet", "declaration", "lock", "hosts")}
-        need({*declared.values()} == {"none"}, f"a training by hand has no declaration, and the lineage says {declared}")
+        need(
+            {*declared.values()} == {"none"}, f"a training by hand has no declaration, and the lineage says {declared}"
+        )
         log("naming a server's model digits-int8@champion")
         project = _project(directory / "project", "{registered: digits-int8@champion}")
         server = (str(ROOT / ".venv/bin/rackwright"), "server")

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from rackwright.toolchain import cache, go
+from rackwright.toolchain import go
 from rackwright.toolchain.kubernetes_controllers import Controllers, _kustomize, manifests
 from tests.support.log import Log
 
 
 def read(controllers: Controllers, kubectl: Path, log: Log) -> list[dict[str, Any]]:
     """Return the objects of *controllers* as a cluster gets them."""
-    builder = go.find(cache.directory() / "logs" / f"{controllers.package}-manifests.log", log)
     found = []
-    with cache.hold_lock(cache.directory() / "toolchain" / "lock", log):
+    with go.hold_builder(f"{controllers.package}-manifests", log) as builder:
         for each in controllers.projects:
             builder.query("mod", "download", each.module, module=controllers.module)
             place = builder.query("list", "-m", "-f", "{{.Dir}}", each.module, module=controllers.module)
