@@ -8,13 +8,14 @@ defines beside each model, and which each layer gets here.
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workloads.training.models import LanguageModel
+from workloads.training.models import BIASES, LanguageModel
 from workloads.training.workers import Workers
 
 # Shape letters: T tokens, E experts of a router, K experts of a token.
@@ -32,12 +33,9 @@ class ExpertBalancer:
             weight: Weight of the auxiliary loss; None for that of the model.
         """
         self._speed = speed
-        self._routers: list[Any] = routers(model)
-        trained = [all(w.requires_grad for w in router.parameters()) for router in self._routers]
-        self._biases = [
-            router._buffers.get("e_score_correction_bias") if is_trained else None
-            for router, is_trained in zip(self._routers, trained, strict=True)
-        ]
+        self._routers = routers(model)
+        trained = [router.is_trained for router in self._routers]
+        self._biases = [router.bias if router.is_trained else None for router in self._routers]
         own = _own_weight(model) if weight is None else weight
         self._function = _loss_function(model)
         self._weight = own if self._function and any(trained) else 0.0
@@ -52,7 +50,7 @@ class ExpertBalancer:
         self._logits: list[Tensor] = []
         self._chosen = 0
         for number, router in enumerate(self._routers):
-            router.register_forward_hook(partial(self._record, number))
+            router.module.register_forward_hook(partial(self._record, number))
 
     @property
     def has_routers(self) -> bool:
@@ -79,14 +77,10 @@ class ExpertBalancer:
         finally:
             self._is_recording = False  # the backward pass may compute the routers again
 
-    def _record(self, number: int, router: nn.Module, inputs: object, outputs: tuple[Tensor, ...]) -> None:
+    def _record(self, number: int, module: nn.Module, inputs: object, outputs: Tensor | tuple[Any, ...]) -> None:
         if not self._is_recording:
             return
-        logits_TE = outputs[0].flatten(0, -2)
-        chosen_TK = next((each for each in outputs if not each.is_floating_point()), None)
-        if chosen_TK is None:  # of the largest logits, as those of Llama 4
-            chosen_TK = outputs[-1].flatten(0, -2).topk(int(getattr(router, "top_k", 1))).indices
-        chosen_TK = chosen_TK.reshape(len(logits_TE), -1)
+        logits_TE, chosen_TK = self._routers[number].choice(outputs)
         ones = torch.ones_like(chosen_TK)
         mask_T = self._mask_T
         if mask_T is not None and len(mask_T) == len(logits_TE):
@@ -122,7 +116,7 @@ class ExpertBalancer:
         known = [bias for bias, each in zip(self._biases, self._counts, strict=True) if each is not None]
         for bias, load in zip(known, loads, strict=True):
             if bias is not None:
-                bias.sub_((load - load.float().mean()).sign(), alpha=self._speed)
+                bias.sub_((load - load.float().mean()).sign().view_as(bias), alpha=self._speed)
         self._loads = [old + new for old, new in zip(self._loads or [0] * len(loads), loads, strict=True)]
         self._counts = [None if each is None else torch.zeros_like(each) for each in self._counts]
 
@@ -145,17 +139,71 @@ class ExpertBalancer:
         return values | ({"router_loss": total / number} if number else {})
 
 
-def routers(model: nn.Module) -> list[nn.Module]:
-    """Return the routers of *model*: those that transformers records, and those with a bias for each expert."""
-    recorded = getattr(model.model, "_can_record_outputs", None) if isinstance(model, LanguageModel) else None
-    entries = (recorded or {}).get("router_logits") or ()
-    entries = entries if isinstance(entries, list | tuple) else [entries]
-    types = tuple(each for each in (getattr(each, "target_class", each) for each in entries) if isinstance(each, type))
-    return [
-        module
-        for module in model.modules()
-        if isinstance(module, types) or "e_score_correction_bias" in module._buffers
-    ]
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A module that chooses the experts of each token."""
+
+    module: nn.Module
+    block: nn.Module | None
+    """The module around it, which has the experts; some have the bias of each expert as well."""
+    place: int
+    """Place of the logits in the outputs of the module."""
+
+    @property
+    def is_trained(self) -> bool:
+        return all(weight.requires_grad for weight in self.module.parameters())
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias of each expert; None without one."""
+        own = [module._buffers.get(name) for module in self.module.modules() for name in BIASES]
+        around = [self.block._buffers.get(name) for name in BIASES] if self.block else []
+        return next((bias for bias in (*own, *around) if bias is not None), None)
+
+    def choice(self, outputs: Tensor | tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """Return logits_TE and the chosen experts, chosen_TK, in *outputs* of the module.
+
+        Outputs without them, as those of Llama 4, JetMoe and DBRX, choose the experts of the largest logits.
+        """
+        parts = (outputs,) if isinstance(outputs, Tensor) else outputs
+        logits_TE: Tensor = parts[self.place].flatten(0, -2)
+        indices = [] if self.place else [each for each in parts if not each.is_floating_point()]
+        if indices:
+            return logits_TE, indices[0].reshape(len(logits_TE), -1)
+        number: Any = getattr(self.module, "top_k", None) or getattr(self.block, "top_k", 1)
+        return logits_TE, logits_TE.topk(number).indices
+
+
+def routers(model: nn.Module) -> list[Router]:
+    """Return the routers of *model*: those that transformers records, else those with a bias for each expert.
+
+    Routers of product keys are left out: their logits are not those of experts (arXiv:2407.04153).
+    """
+    places = _logit_places(model)
+    blocks = {id(child): module for module in model.modules() for child in module.children()}
+    found = []
+    for module in model.modules():
+        place = next((place for kind, place in places.items() if isinstance(module, kind)), None)
+        if place is None and not places and "e_score_correction_bias" in module._buffers:
+            place = 0
+        if place is not None and not hasattr(module, "num_keys"):
+            found.append(Router(module, blocks.get(id(module)), place))
+    return found
+
+
+def _logit_places(model: nn.Module) -> dict[type[nn.Module], int]:
+    """Return the classes of routers that transformers records in *model*, with the places of their logits.
+
+    The class of a whole model may leave that to the one inside it, as Llama 4 does.
+    """
+    found: dict[type[nn.Module], int] = {}
+    for module in model.modules():
+        entries = (getattr(module, "_can_record_outputs", None) or {}).get("router_logits") or ()
+        for entry in entries if isinstance(entries, list | tuple) else [entries]:
+            kind = getattr(entry, "target_class", entry)
+            if isinstance(kind, type):
+                found[kind] = getattr(entry, "index", 0)
+    return found
 
 
 def _own_weight(model: nn.Module) -> float:

@@ -18,6 +18,8 @@ from workloads.training.tokenizer import check_directory
 # W width.
 
 Model = ImageClassifier | DeepseekV3 | HuggingFace
+BIASES = ("e_score_correction_bias", "expert_bias")
+"""Names of the bias for each expert, which is added to its score, in the models of transformers."""
 
 
 def build_shapes(config: Model) -> nn.Module:
@@ -158,7 +160,10 @@ class LanguageModel(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return the features of each position, of which the head makes logits."""
-        features_BSD: Tensor = self.model.base_model(**_inputs(x)).last_hidden_state
+        body = self.model.base_model
+        if body is self.model:  # Llama 4 of transformers 5.24 names a part that the class does not have
+            body = self.model.model
+        features_BSD: Tensor = body(**_inputs(x)).last_hidden_state
         return features_BSD
 
 
@@ -216,7 +221,21 @@ def transformers_model(settings: Any) -> nn.Module:
         model: nn.Module = AutoModelForCausalLM.from_config(settings)
     except (OSError, ValueError) as error:
         raise unreadable(settings.name_or_path or settings.model_type, error) from error
+    _as_buffers(model)
     return model.float().train()
+
+
+def _as_buffers(model: nn.Module) -> None:
+    """Make buffers of the biases of experts that are frozen weights, as those of Ernie 4.5.
+
+    Their values follow the load: checkpoints have buffers but no frozen weights, and each process has them whole.
+    """
+    for module in model.modules():
+        for name in BIASES:
+            bias = module._parameters.get(name)
+            if bias is not None and not bias.requires_grad:
+                del module._parameters[name]
+                module.register_buffer(name, bias.detach())
 
 
 def load_hugging_face(path: str) -> nn.Module:

@@ -129,7 +129,7 @@ def test_the_auxiliary_loss_reaches_the_routers_through_activations_that_are_com
         assert added is not None
         (loss * 0 + added).backward()
         balancer.adjust(Alone())
-        gradients.append([router.weight.grad for router in routers(model)])
+        gradients.append([router.module.weight.grad for router in routers(model)])
     assert all(each.abs().max() > 0 for each in gradients[0])
     assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(*gradients, strict=True))
 
