@@ -12,6 +12,7 @@ Epsilon = Annotated[float, Field(ge=0.01, le=100)]
 """Bound of the privacy loss. The accountant is exact to a hundredth of it; above 100 it promises nothing."""
 Delta = Annotated[float, Field(ge=1e-12, le=1e-3)]
 """Probability with which the bound of the privacy loss may not hold."""
+PLANTED_MIN, PLANTED_MAX = 16, 100_000
 DataName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
@@ -51,6 +52,9 @@ class Privacy(ConfigSchema):
     """Maximum norm of the gradient of a record or person."""
     rows_per_person: Annotated[int, Field(ge=1, le=1_000_000)] = 8
     """Maximum rows of a person in a step, with unit person."""
+    planted_records: Annotated[int, Field(ge=PLANTED_MIN, le=PLANTED_MAX)] | None = None
+    """Random records, of which the run trains on each by a coin. An attack on the trained model guesses on which, and
+    the receipt has the privacy loss that its guesses show: 192 can show 3. Without it there is no attack."""
     data: DataName
     """Name of the data set, whose ledger has the charges of all runs."""
     budget: Budget

@@ -44,15 +44,15 @@ def test_noise_has_its_size_and_no_seed(log: Log) -> str:
     return f"{count} cases: size on 1 and 2 ranks by Horovod and torchrun, no seed, nothing else published"
 
 
-def settings(folder: Path, epsilon: float) -> str:
+def settings(folder: Path, epsilon: float, **values: int) -> str:
     budget = {"epsilon": epsilon, "delta": 1e-5, "ledger": str(folder / "ledger")}
-    return "privacy=" + json.dumps({"epsilon": epsilon, "delta": 1e-5, "data": "digits", "budget": budget})
+    return "privacy=" + json.dumps({"epsilon": epsilon, "delta": 1e-5, "data": "digits", "budget": budget, **values})
 
 
-def training(folder: Path, epsilon: float, launcher: Sequence[str] = ()) -> list[str]:
+def training(folder: Path, epsilon: float, launcher: Sequence[str] = (), **values: int) -> list[str]:
     changes = (
         f"steps={STEPS}", f"saving.every_steps={INTERVAL}", "report_every_steps=1", "model.channels=4",
-        settings(folder, epsilon),
+        settings(folder, epsilon, **values),
     )  # fmt: skip
     given = [argument for change in changes for argument in ("--set", change)]
     return [python(), *launcher, "-m", "workloads.training", "digits", "--out", str(folder / "run"), *given]
@@ -138,6 +138,19 @@ def test_a_person_with_many_rows_moves_a_step_by_the_clip_at_most(log: Log) -> s
     count = passed(log, f"{TESTS}/test_clipping.py")
     count += passed(log, f"{TESTS}/test_private_run.py", "-k", "person")
     return f"{count} cases: records, pairs and persons, whole and with LoRA; a person with 50 rows"
+
+
+@line("privacy", 1, part="audit")
+def test_an_attack_shows_a_loss_without_a_promise_alone(log: Log) -> str:
+    """The last figure is what as many planted records can show at most."""
+    count = passed(log, f"{TESTS}/test_attack.py")
+    folder = log.empty_directory()
+    done = log.run([*training(folder, 1.0, planted_records=192), "--set", "steps=5"], ROOT)
+    need(done.returncode == 0, done.stderr[-300:])
+    shown = next((each for each in done.stdout.splitlines() if each.startswith("attack: ")), "")
+    found = re.search(r"epsilon of at least ([0-9.]+); ([0-9.]+) if all were right", shown)
+    need(found is not None and float(found[1]) < 1 < 2.9 < float(found[2]), f"with epsilon 1: {shown or 'no attack'}")
+    return f"{count} cases: at least 3 without noise and clip, less than 1 with epsilon 1; {shown}"
 
 
 @line("privacy", 1, part="receipt")

@@ -5,6 +5,7 @@ scores against the parent, and whether the model is published: a registry accept
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,25 @@ def write_start(
 
 
 def write_end(
-    out: Path, step: int, checkpoint: str, tuning: FineTuningState | None, published: bool, forced: str | None
+    out: Path,
+    step: int,
+    checkpoint: str,
+    tuning: FineTuningState | None,
+    published: bool,
+    forced: str | None,
+    attack: Mapping[str, int] | None = None,
 ) -> None:
     """Add the result of the run.
 
     Args:
         checkpoint: The sha256 of the final checkpoint's manifest.
         forced: The reason for publishing a model that is worse than its parent.
+        attack: Guesses about the planted records of a private run.
     """
     record = parse_object(read_file(out / NAME))
     record |= {"step": step, "checkpoint": checkpoint, "published": published, "forced": forced}
+    if attack:
+        record["attack"] = attack
     if tuning:
         record["scores"] = [
             {"data": held_out.name, "answers": held_out.answers, **own._asdict(), "parent": parent._asdict()}

@@ -29,6 +29,7 @@ from workloads.training.models import build_shapes, recompute_activations, train
 from workloads.training.objective import Batch
 from workloads.training.optimizer import clip_gradients, make_optimizer
 from workloads.training.precision import Precision, Scaler
+from workloads.training.privacy.attack import Guesses
 from workloads.training.rollouts import Rollouts
 from workloads.training.schedule import learning_rate
 from workloads.training.stopping import StopRequest
@@ -123,6 +124,8 @@ class Training:
         """Reason why the last save of this process failed, after `close`; empty if it succeeded."""
         self.last_committed: int | None = None
         """Last step that this run has committed, after `close`."""
+        self.attack: Guesses | None = None
+        """Result of the attack on a finished private run with planted records."""
 
     # --- state and checkpoints
 

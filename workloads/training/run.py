@@ -300,7 +300,10 @@ def _publish(config: TrainingConfig, training: Training, out: Path, publish_wors
     if training.context.workers.rank == 0:
         checkpoint = checkpoint_digest(at_step(out / "checkpoints", training.step))
         forced = publish_worse if worse else None
-        lineage.write_end(out, training.step, checkpoint, training.tuning, worse is None or forced is not None, forced)
+        lineage.write_end(
+            out, training.step, checkpoint, training.tuning, worse is None or forced is not None, forced,
+            training.attack.model_dump() if training.attack else None,
+        )  # fmt: skip
         if isinstance(config.model, HuggingFace) and lora_config:
             lora.write_adapters(adapters, lora_config, config.model.path, out / "adapter")
     if worse and publish_worse is None:

@@ -52,7 +52,7 @@ def of(config: TrainingConfig) -> dict[str, Any]:
         "model": model.model_dump(mode="json"),
         "base": lineage.base_files(model.path) if isinstance(model, HuggingFace) else None,
         "seed": config.seed,
-        "privacy": config.privacy.model_dump(mode="json"),
+        "privacy": config.privacy.model_dump(mode="json", exclude_none=True),
     }
 
 

@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from workloads.checkpoint import at_step, verify_shards
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_object, read_file
+from workloads.privacy_settings import Privacy
 from workloads.training import sharded
 from workloads.training.parent_model import checkpoint_digest
 from workloads.training.privacy import identity
+from workloads.training.privacy.attack import AttackData, Guesses
+from workloads.training.privacy.attack import describe as describe_attack
 from workloads.training.privacy.charges import STEPS_MAX, Charge, Digest, describe
 from workloads.training.privacy.ledger import Ledger
 from workloads.training.privacy.limits import resource_limits
@@ -24,6 +27,7 @@ class Lineage(BaseModel):
     model_config = ConfigDict(strict=True)
     checkpoint: Digest
     step: Annotated[int, Field(ge=1, le=STEPS_MAX)]
+    attack: Guesses | None = None
 
 
 def receipt(out: Path) -> Receipt:
@@ -65,8 +69,24 @@ def receipt(out: Path) -> Receipt:
         "identity": charges[-1].identity,
         "base": known.base,
         "masking": masked_by.sha256 if masked_by else None,
-        "audit": None,
+        "attack": _attack_of(out, lineage, promise),
     }
+
+
+def _attack_of(out: Path, lineage: Lineage, promise: Privacy) -> AttackData | None:
+    """Return the attack on the run in *out*; None if its promise has none.
+
+    Raises:
+        UserError: The run has not made the attack that its promise has.
+    """
+    if not promise.planted_records:
+        return None
+    if lineage.attack is None or lineage.attack.records != promise.planted_records:
+        problem = f"the run has no result of an attack on {promise.planted_records} planted records"
+        raise UserError(
+            Diagnostic(str(out / "lineage.json"), problem, help="Start the run again: it ends with the attack")
+        )
+    return describe_attack(lineage.attack, promise.delta)
 
 
 def _charges_of(ledger: Ledger, run: str, fixed: dict[str, Any], step: int) -> list[Charge]:

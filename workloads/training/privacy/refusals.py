@@ -60,6 +60,9 @@ def _data(config: "TrainingConfig", privacy: Privacy) -> Iterator[Refusal]:
         yield Refusal("data.packed true", reason, "Write packed: false")
     if privacy.unit == "person" and kind not in ("rows", "conversations"):
         yield Refusal("unit person", f"rows of data.kind {kind} name no person", "Use rows or conversations")
+    if privacy.planted_records and kind == "preferences":
+        reason = "the loss of a pair of random answers says little about either"
+        yield Refusal(f"planted_records {privacy.planted_records}", reason, "Remove it, or use conversations")
     if config.fine_tuning:
         reason = "the comparison with the parent publishes scores of private rows without noise"
         yield Refusal("fine_tuning", reason, "Start from the model in model.path")

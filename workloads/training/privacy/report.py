@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 
 from workloads.errors import Diagnostic, UserError
 from workloads.training.privacy import accountant
+from workloads.training.privacy.attack import AttackData
 from workloads.training.privacy.charges import Charge
 from workloads.training.privacy.ledger import Ledger
 from workloads.training.privacy.limits import resource_limits
@@ -95,8 +96,8 @@ class Receipt(TypedDict):
     """SHA-256 digests of the files of the model that it started from; null for random weights."""
     masking: str | None
     """SHA-256 digest of the masking policy of the data; null without one."""
-    audit: None
-    """Empirical lower bound; null, since no attack was part of the run."""
+    attack: AttackData | None
+    """Lower bound of the privacy loss that an attack on the model has shown; null without planted records."""
 
 
 def ledger_data(ledger: Ledger) -> LedgerData:

@@ -1,7 +1,8 @@
 """The part of a run with differential privacy in this process: the same loop, with private steps."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import references
+from workloads.training import initial_weights, references
 from workloads.training.config import ImageClassifier, Preferences, TrainingConfig
+from workloads.training.data import Examples, concatenate
 from workloads.training.divergence import are_finite, divergence
-from workloads.training.evaluation import make_batch
+from workloads.training.evaluation import evaluating, make_batch
 from workloads.training.loop import RunContext, StepTimer, Training, TrainingInputs
 from workloads.training.models import vocabulary_size
 from workloads.training.objective import Batch
-from workloads.training.privacy import clipping, noise, units
+from workloads.training.privacy import attack, clipping, noise, planted, units
 from workloads.training.privacy.budget import RunBudget
 from workloads.training.schedule import learning_rate
 
@@ -46,6 +48,16 @@ class PrivateTraining(Training):
         clipping.prove(self._gradients, self._proof_loss, 2 if self.examples.are_pairs else 1)
         self.budget = RunBudget(config, out, inputs.examples, len(self._units), context.workers)
         self._is_spent = False
+        self._planted = self._plant()
+
+    def _plant(self) -> planted.PlantedRecords | None:
+        """Add the planted records that the run trains on to its examples; steps sample each as they do a row."""
+        if not self.promise.planted_records:
+            return None
+        found = planted.draw(self.budget.origin["run"], self.config, vocabulary_size(self.model) or 0, self.examples.x)
+        self._units.add(len(self.examples), len(found.in_training))
+        self.examples = concatenate([self.examples, found.in_training])
+        return found
 
     # --- state: nothing of a row beside the weights
 
@@ -83,15 +95,18 @@ class PrivateTraining(Training):
 
     def _references_of_start(self) -> dict[str, Tensor]:
         """Return the log-probabilities by the initial weights, which a resumed run computes again."""
-        from workloads.training import initial_weights
+        with self._initial_weights():
+            return references.measure(self.model, self.examples, self.config, self.tuning, self.context) or {}
 
+    @contextmanager
+    def _initial_weights(self) -> Iterator[None]:
+        """Give the model its initial weights while the context is open."""
         trained = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
         initial_weights.fill(self.model, self.config.model, self.config.seed)
-        measured = references.measure(self.model, self.examples, self.config, self.tuning, self.context)
+        yield
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
                 weight.copy_(trained[name])
-        return measured or {}
 
     def _check_finite(self) -> None:
         """Raise unless the weights are finite: they are published, and the loss is not."""
@@ -131,7 +146,34 @@ class PrivateTraining(Training):
             text = f"the budget of the run is used: it ends at step {self.step} of {self.config.steps}"
             self.context.metrics.print(text)
         self.save()
+        if self._planted and self.is_done:
+            self.attack = self._attack(self._planted)
         return True
+
+    def _attack(self, found: planted.PlantedRecords) -> attack.Guesses:
+        """Return how well the trained weights tell which planted records the run has trained on."""
+        after = self._losses(found.examples)
+        with self._initial_weights():
+            before = self._losses(found.examples)
+        guesses = planted.guess(before - after, found.is_trained_N)
+        shown = attack.describe(guesses, self.promise.delta)
+        figures = f"{guesses.right} of {guesses.guesses} guesses about {guesses.records} planted records are right"
+        bound = f"an epsilon of at least {shown['epsilon']:.3g}; {shown['epsilon_if_all_right']:.3g} if all were right"
+        self.context.metrics.print(f"attack: {figures}, which shows {bound}")
+        return guesses
+
+    def _losses(self, records: Examples) -> Tensor:
+        """Return the loss of each of *records* by the present weights."""
+        context = self.context
+        with evaluating(self.model, context.workers, context.device, context.precision):
+            return torch.stack(
+                [
+                    self.objective.forward(self.model, make_batch(records, torch.tensor([n]), context.device), False)[
+                        0
+                    ].cpu()
+                    for n in range(len(records))
+                ]
+            )
 
     def _take_private_step(self, model: nn.Module, timer: StepTimer, last: int) -> None:
         context, config = self.context, self.config

@@ -37,6 +37,10 @@ class Units:
     def __len__(self) -> int:
         return len(self._examples_of)
 
+    def add(self, first: int, count: int) -> None:
+        """Add *count* units of one example each, the first of which is example number *first*."""
+        self._examples_of += [torch.tensor([first + n]) for n in range(count)]
+
     def sample(self, rate: float, rank: int, world: int) -> list[Tensor]:
         """Return the examples of each unit that a step takes in this process, whose share is every *world*-th unit.
 
