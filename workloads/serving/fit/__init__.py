@@ -9,10 +9,10 @@ from workloads.serving.fit.layout import GIB, SHARE_PERCENT, Gpus, Layout, Load,
 from workloads.serving.fit.memory import StageMemory, memory
 from workloads.serving.fit.notes import layout_notes
 from workloads.serving.fit.search import DoesNotFit, Fit, best_fit, fits
-from workloads.serving.fit.sizes import UNKNOWN, Sizes, parse_sizes, sizes
+from workloads.serving.fit.sizes import UNKNOWN, Sizes, computed_sizes, parse_sizes, sizes
 
 __all__ = [
     "GIB", "SHARE_PERCENT", "UNKNOWN", "DoesNotFit", "Fit", "Gpus", "Layout", "Load", "Sizes", "StageMemory", "Tensors",
-    "Wish", "best_fit", "computed_tensors", "fits", "layout_fields", "layout_notes", "memory", "parse_sizes",
-    "read_tensors", "reported_bytes", "sizes",
+    "Wish", "best_fit", "computed_sizes", "computed_tensors", "fits", "layout_fields", "layout_notes", "memory",
+    "parse_sizes", "read_tensors", "reported_bytes", "sizes",
 ]  # fmt: skip

@@ -20,13 +20,12 @@ from workloads.catalogue.models import model_config, model_names, model_title
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.foreign import parse_json, read_file
-from workloads.serving.fit.checkpoint import computed_tensors, read_tensors
+from workloads.serving.fit.checkpoint import read_tensors
 from workloads.serving.fit.layout import Gpus, Load, Wish, reported_bytes
 from workloads.serving.fit.memory import gb
 from workloads.serving.fit.notes import layout_notes
 from workloads.serving.fit.search import Fit, best_fit, fits
-from workloads.serving.fit.shape import shape_of
-from workloads.serving.fit.sizes import Sizes, parse_sizes, sizes
+from workloads.serving.fit.sizes import Sizes, computed_sizes, parse_sizes, sizes
 from workloads.serving.model import NAME, read
 
 STATUS = "Exit status: 0 a layout fits, 1 none fits, 2 wrong input."
@@ -134,17 +133,15 @@ def _model(text: str) -> tuple[str, Sizes]:
     """Return the title and sizes of the model that *text* names."""
     path = Path(text)
     if text in model_names() and not path.exists():
-        config = model_config(text)
-        return model_title(text), sizes(config, computed_tensors(shape_of(config)))
+        return model_title(text), computed_sizes(model_config(text))
     if path.is_file():
-        config = read_config(path)
-        return str(path), sizes(config, computed_tensors(shape_of(config)))
+        return str(path), computed_sizes(read_config(path))
     if (path / NAME).is_file():
         model = read(path)
         return model.name, parse_sizes(model.lineage.get("sizes"))
     if (path / CONFIG).is_file():
         config, files = read_config(path / CONFIG), sorted(path.glob("*.safetensors"))
-        return path.name, sizes(config, read_tensors(files) if files else computed_tensors(shape_of(config)))
+        return path.name, sizes(config, read_tensors(files)) if files else computed_sizes(config)
     expected = f"a directory with {CONFIG}, a {CONFIG}, or one of {', '.join(model_names())}"
     raise UserError(Diagnostic(text, "there is no such model", expected, "Correct the path or the name"))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from workloads.errors import Diagnostic, UserError
 from workloads.serving.fit.cache import LINEAR, SCALED_TOKEN_BYTES, CacheSizes
-from workloads.serving.fit.checkpoint import Tensors
+from workloads.serving.fit.checkpoint import Tensors, computed_tensors
+from workloads.serving.fit.library import tower_values
 from workloads.serving.fit.shape import DECLARE, Shape, shape_of
 
 UNKNOWN = "unknown"
@@ -15,6 +16,8 @@ UNKNOWN = "unknown"
 WINDOWS = ("sliding_attention", "chunked_attention")
 """Kinds of layers that keep a window of the text."""
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
+_TOWER = re.compile(r"(?:^|\.)(?:vision|visual|audio|speech)[^.]*\.")
+"""Weights beside the language model, whose layers are not those of it."""
 _ATTENTION = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.\d+\.self_attn\.([kvo])_proj\.weight")
 _EXPERTS = re.compile(r"\.experts\.")
 _WHOLE = re.compile(r"norm|\.gate\.|q_a_proj|kv_a_proj|\.indexer\.")
@@ -116,6 +119,21 @@ def sizes(config: Mapping[str, Any], tensors: Tensors) -> Sizes:
     return _sizes(shape, tensors, _PADDED_HEADS.get(str(config.get("model_type")), 0))
 
 
+def computed_sizes(config: Mapping[str, Any]) -> Sizes:
+    """Return the sizes of a published model, with its weights as *config* gives them.
+
+    Towers of vision and audio have the precision of the model itself: vLLM and published models do not quantise them.
+
+    Raises:
+        UserError: *config* does not give the shape, or its weights are not known.
+    """
+    shape = shape_of(config)
+    tensors = computed_tensors(shape)
+    if towers := tower_values(config):
+        tensors["vision_tower.weight"] = towers * shape.value_bytes
+    return sizes(config, tensors)
+
+
 def _check_widths(shape: Shape, tensors: Tensors) -> None:
     """Refuse weights whose keys and values are not as wide as the cache is computed, in any layer.
 
@@ -202,7 +220,7 @@ def _weights(shape: Shape, tensors: Tensors) -> dict[str, Any]:
     divided, whole, experts = ([0] * shape.layers for _ in range(3))
     embedding = head = draft = 0
     for name, size in tensors.items():
-        match = _LAYER.search(name)
+        match = None if _TOWER.search(name) else _LAYER.search(name)
         if match and int(match[1]) < shape.layers:
             part = experts if _EXPERTS.search(name) else whole if _WHOLE.search(name) else divided
             part[int(match[1])] += size

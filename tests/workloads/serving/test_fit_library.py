@@ -1,0 +1,76 @@
+"""The parts of a model that its config.json leaves to transformers."""
+
+from typing import Any
+
+import pytest
+
+from workloads.catalogue.models import model_config
+from workloads.errors import UserError
+from workloads.serving.fit import computed_sizes, library, sizes
+
+TEXT = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "head_dim": 16,
+    "num_key_value_heads": 2, "vocab_size": 320, "max_position_embeddings": 512,
+}  # fmt: skip
+LINEAR = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+    "linear_conv_kernel_dim": 4, "full_attention_interval": 4, "attn_output_gate": True,
+}  # fmt: skip
+QWEN = {"depth": 6, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64, "patch_size": 4}
+MULTIMODAL: dict[str, dict[str, Any]] = {
+    "llama4": {
+        "text_config": {**TEXT, "model_type": "llama4_text", "intermediate_size_mlp": 128, "num_local_experts": 4,
+                        "num_experts_per_tok": 1, "interleave_moe_layer_step": 1, "attention_chunk_size": 64},
+        "vision_config": {"model_type": "llama4_vision_model", "hidden_size": 32, "intermediate_size": 128,
+                          "num_hidden_layers": 6, "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+                          "projector_input_dim": 32, "projector_output_dim": 32, "vision_output_dim": 32},
+    },
+    "mistral3": {
+        "text_config": {**TEXT, "model_type": "mistral"},
+        "vision_config": {"model_type": "pixtral", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 6,
+                          "num_attention_heads": 2, "head_dim": 16, "image_size": 28, "patch_size": 14},
+    },
+    "qwen3_5": {"text_config": {**TEXT, **LINEAR, "model_type": "qwen3_5_text"}, "vision_config": QWEN},
+}  # fmt: skip
+
+
+def config(model_type: str) -> dict[str, Any]:
+    return {"model_type": model_type, "dtype": "bfloat16", "tie_word_embeddings": False, **MULTIMODAL[model_type]}
+
+
+@pytest.mark.parametrize("model_type", MULTIMODAL)
+def test_the_bytes_of_a_multimodal_model_are_those_that_transformers_makes(model_type: str) -> None:
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForMultimodalLM
+
+    with torch.device("meta"):
+        model = AutoModelForMultimodalLM.from_config(CONFIG_MAPPING[model_type].from_dict(config(model_type)))
+    found = computed_sizes(config(model_type))
+    language = {**config(model_type)["text_config"], "dtype": "bfloat16", "tie_word_embeddings": False}
+    # rounded: transformers and files differ in small vectors, such as those of norms
+    assert found.weight_bytes == pytest.approx(2 * sum(each.numel() for each in model.parameters()), rel=0.005)
+    assert found.weight_bytes > 1.1 * computed_sizes(language).weight_bytes
+    assert found.layer_bytes == computed_sizes(language).layer_bytes, "a tower is in no layer of the language model"
+
+
+def test_layers_of_a_tower_in_files_are_no_layers_of_the_language_model() -> None:
+    tensors = {
+        "language_model.model.layers.0.mlp.up_proj.weight": 100,
+        "vision_tower.transformer.layers.0.feed_forward.up_proj.weight": 10,
+        "vision_tower.transformer.layers.5.feed_forward.up_proj.weight": 1,
+    }
+    found = sizes(config("mistral3"), tensors)
+    assert (found.layer_bytes[0], found.embedding_bytes, found.draft_bytes) == (100, 11, 0)
+
+
+def test_towers_that_cannot_be_counted_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"'own' beside its language model cannot be computed .* KeyError"):
+        computed_sizes({**config("mistral3"), "model_type": "own"})
+    deep = config("mistral3")
+    deep["vision_config"] = {**deep["vision_config"], "num_hidden_layers": 10**6}
+    with pytest.raises(UserError, match="num_hidden_layers: 1000000 is more than a model is built with; at most 1000"):
+        computed_sizes(deep)
+    monkeypatch.setattr(library, "is_here", lambda: False)
+    with pytest.raises(UserError, match=r"this Python has no transformers\).*rackwright toolchain workloads"):
+        computed_sizes(config("mistral3"))
+    assert computed_sizes(model_config("qwen3-32b")).weight_bytes > 0, "a model of text alone needs no transformers"
