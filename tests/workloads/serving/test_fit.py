@@ -154,9 +154,9 @@ def test_what_is_nested_counts() -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, "config.json, num_attention_heads: None is not a size"),
+        ({}, "config.json, num_attention_heads: the file has no num_attention_heads, and no default"),
         ({**QWEN, "torch_dtype": "int8"}, "torch_dtype: the precision 'int8' is not supported"),
-        ({"torch_dtype": "bfloat16", "num_hidden_layers": 24}, "num_attention_heads: None is not a size"),
+        ({"torch_dtype": "bfloat16", "num_hidden_layers": 24}, "the file has no num_attention_heads"),
         ({**QWEN, "num_hidden_layers": True}, "num_hidden_layers: True is not a size"),
         ({**QWEN, "num_key_value_heads": 0}, "num_key_value_heads: 0 is not a size"),
         ({**DEEPSEEK, "model_type": "longcat_flash"}, "of 'longcat_flash' is not known"),

@@ -1,5 +1,8 @@
-"""The parts of a model that its config.json leaves to transformers."""
+"""The parts of a model that its config.json leaves to transformers: towers are counted, defaults are known."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from workloads.catalogue.models import model_config
 from workloads.errors import UserError
 from workloads.serving.fit import computed_sizes, library, sizes
+from workloads.serving.fit.__main__ import main
+from workloads.serving.fit.shape import shape_of
 
 TEXT = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "head_dim": 16,
@@ -74,3 +79,29 @@ def test_towers_that_cannot_be_counted_are_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match=r"this Python has no transformers\).*rackwright toolchain workloads"):
         computed_sizes(config("mistral3"))
     assert computed_sizes(model_config("qwen3-32b")).weight_bytes > 0, "a model of text alone needs no transformers"
+
+
+GEMMA = {
+    "model_type": "gemma3", "torch_dtype": "bfloat16",
+    "text_config": {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34, "sliding_window": 1024},
+    "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 32},
+}  # fmt: skip
+
+
+def test_values_that_a_published_config_leaves_out_are_those_of_its_class() -> None:
+    shape = shape_of(GEMMA)
+    assert (shape.vocabulary, shape.context_tokens, shape.window) == (262208, 131072, 1024)
+    assert (shape.heads, shape.key_value_heads, shape.head_width) == (8, 4, 256)
+    assert shape.kinds.count("full_attention") == 5, "one of six layers"
+
+
+def test_a_missing_value_names_the_file_and_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "is_here", lambda: False)
+    path = tmp_path / "gemma.json"
+    path.write_text(json.dumps(GEMMA))
+    assert main([str(path), "--gpu", "h200"]) == 2
+    message = capsys.readouterr().err
+    assert f"{path}, vocab_size: the file has no vocab_size, and no default of 'gemma3_text' is known here" in message
+    assert re.search(r"Add vocab_size to config.json, or run it with .* `rackwright toolchain workloads`", message)

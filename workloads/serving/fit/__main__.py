@@ -10,8 +10,12 @@ besides weights and cache is computed, and was never measured by us.
 """
 
 import json
+import re
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +139,28 @@ def _model(text: str) -> tuple[str, Sizes]:
     if text in model_names() and not path.exists():
         return model_title(text), computed_sizes(model_config(text))
     if path.is_file():
-        return str(path), computed_sizes(read_config(path))
+        with _errors_of(path):
+            return str(path), computed_sizes(read_config(path))
     if (path / NAME).is_file():
         model = read(path)
         return model.name, parse_sizes(model.lineage.get("sizes"))
     if (path / CONFIG).is_file():
         config, files = read_config(path / CONFIG), sorted(path.glob("*.safetensors"))
-        return path.name, sizes(config, read_tensors(files)) if files else computed_sizes(config)
+        with _errors_of(path / CONFIG):
+            return path.name, sizes(config, read_tensors(files)) if files else computed_sizes(config)
     expected = f"a directory with {CONFIG}, a {CONFIG}, or one of {', '.join(model_names())}"
     raise UserError(Diagnostic(text, "there is no such model", expected, "Correct the path or the name"))
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Name *path* as the place of errors in a config.json."""
+    try:
+        yield
+    except UserError as error:
+        place = re.compile(rf"^{re.escape(CONFIG)}(?=,|$)")
+        named = [replace(each, where=place.sub(lambda _: str(path), each.where)) for each in error.diagnostics]
+        raise UserError(*named) from None
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The parts of a model that its config.json leaves to transformers: towers beside the language model.
+"""The parts of a model that its config.json leaves to transformers: defaults, and towers beside the language model.
 
 Nothing has memory for weights here, and no code of the model's own runs.
 """
@@ -24,6 +24,20 @@ _NESTED = ("text_config", "vision_config", "audio_config")
 
 def is_here() -> bool:
     return find_spec("transformers") is not None
+
+
+def defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the language model that *config* declares, with those that its class has by default.
+
+    Empty if transformers is not here, or does not know the type of the model or its values.
+    """
+    if not is_here():
+        return {}
+    try:
+        values = _configuration(config).get_text_config().to_dict()
+    except Exception:  # the values are foreign, and its classes raise many types
+        return {}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def tower_values(config: Mapping[str, Any]) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import excerpt
+from workloads.serving.fit import library
 from workloads.serving.fit.cache import LINEAR, WHOLE, CacheSizes, Linear, compressed_cache, layer_kinds, window_of
 from workloads.serving.fit.quantisation import Quantisation, quantisation_of
 
@@ -13,6 +14,8 @@ DECLARE = "Publish the model, and declare its layout; its size stays unknown"
 
 SIZE_MAX, NUMBER_MAX = 1 << 30, 10_000
 """The largest size, in values or tokens, and the largest number of layers, heads and experts."""
+REQUIRED = ("num_attention_heads", "hidden_size", "num_hidden_layers", "vocab_size", "max_position_embeddings")
+"""Keys without which nothing is computed."""
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 """Bytes of one weight or cache value without quantisation, by torch_dtype."""
 LATENT_MODELS = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "kimi_k2")
@@ -125,6 +128,8 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     """
     nested = config.get("text_config")
     settings = {**config, **nested} if isinstance(nested, Mapping) else config
+    if any(name not in settings for name in REQUIRED):  # published files leave out what the class has by default
+        settings = {**library.defaults(config), **settings}
     reader = _Reader(settings)
     dtype = reader.first("dtype", "torch_dtype") or "bfloat16"  # transformers 5 renamed it, and some leave it out
     if not isinstance(dtype, str) or dtype not in BYTES:
@@ -202,6 +207,12 @@ class _Reader:
         value = self.settings.get(name)
         if value is None and default is not None:
             return default
+        if name not in self.settings:
+            kind = excerpt(repr(self.settings.get("model_type")))
+            problem = f"the file has no {name}, and no default of {kind} is known here"
+            help = f"Add {name} to config.json" + ("" if library.is_here() else f", or r{library.INSTALL[1:]}")
+            self.refuse(name, problem, "the value that the model was made with", help)
+            return 1
         most = SIZE_MAX if name.endswith(("_size", "_embeddings", "_dim", "_rank", "_mlp")) else NUMBER_MAX
         if type(value) is not int or not 1 <= value <= most:
             self.refuse(name, f"{excerpt(value)} is not a size", f"a whole number from 1 to {most}", DECLARE)
