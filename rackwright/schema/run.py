@@ -362,6 +362,11 @@ def _config_problems(name: str, run: Run, workers: int) -> Iterator[Problem]:
         near = max(world, config.global_batch - config.global_batch % world)
         help = f"Write set: {{global_batch: {near}}}, or another number of processes"
         yield Problem(f"got a global batch of {config.global_batch}", expected, help, ("set", "global_batch"))
+    elif config.global_batch % (world * config.accumulate):
+        largest = next(n for n in range(config.accumulate, 0, -1) if not config.global_batch % (world * n))
+        got = f"got {config.accumulate} parts of each process for a global batch of {config.global_batch}"
+        expected = f"{world} processes share it evenly, each in as many parts"
+        yield Problem(got, expected, f"Write set: {{accumulate: {largest}}}", ("set", "accumulate"))
     if run.elastic and run.elastic.min_processes > world:
         expected, help = f"{world} processes are all there are", "Lower it"
         place = ("elastic", "min_processes")

@@ -19,7 +19,7 @@ def grpo() -> TrainingConfig:
         grpo=Grpo(group=16, temperature=1.0),
         steps=500,
         global_batch=32,
-        accumulate=64,
+        accumulate=32,  # a prompt, with all its answers, at once
         optimizer=Optimizer(learning_rate=3e-6, clip_norm=1.0),
         schedule=Schedule(kind="linear_ramp", warmup_steps=10),
         report_every_steps=1,

@@ -85,12 +85,9 @@ def _train(
             workers, prepared.device, prepared.precision, metrics, stopping,
             lambda: checkpoint_factory(out / "checkpoints", config, **part),
         )  # fmt: skip
-        if workers.rank == 0:
-            (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
-            declared = PROVENANCE in environment
-            lineage.write_start(out, config, prepared.inputs.examples, prepared.parent, declared, prepared.isolation)
         log_start(config, prepared, context)
-        return _run(config, prepared, context, out, stop_at, publish_worse)
+        declared = PROVENANCE in environment
+        return _run(config, prepared, context, out, declared, stop_at, publish_worse)
 
 
 def _check_same_proof(workers: Workers, prepared: PreparedRun) -> None:
@@ -145,6 +142,7 @@ def _run(
     prepared: PreparedRun,
     context: RunContext,
     out: Path,
+    declared: bool,
     stop_at: int | None,
     publish_worse: str | None,
 ) -> bool:
@@ -155,6 +153,9 @@ def _run(
     try:
         restore_newest(config, training)
         _check_space(config, training, out, last)
+        if context.workers.rank == 0:  # not before: a start that is refused leaves the files of an earlier run
+            (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+            lineage.write_start(out, config, prepared.inputs.examples, prepared.parent, declared, prepared.isolation)
         _score_start(config, training)
         complete = elastic.run(training, last) if config.elastic else training.run(_synchronize_workers(training), last)
         training.close()

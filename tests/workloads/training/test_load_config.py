@@ -46,6 +46,15 @@ def test_no_float_makes_a_score_infinite(kind: type[BaseModel], change: str, val
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+def test_one_process_divides_the_batch_of_a_recipe(recipe: str) -> None:
+    """
+    Before, `grpo` started with no number of processes: its batch was smaller than the parts of one.
+    """
+    config = RECIPES[recipe]()
+    assert config.global_batch % config.accumulate == 0
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([recipe, "--print"]) == 0
     (tmp_path / "run.json").write_text(capsys.readouterr().out)

@@ -214,6 +214,18 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_start_that_is_refused_changes_nothing_of_an_earlier_run(tmp_path: Path) -> None:
+    """
+    Before, its configuration and lineage were those of the refused start, and no export took the finished run.
+    """
+    train(tmp_path)
+    names = ("config.json", "lineage.json")
+    before = [(tmp_path / name).read_bytes() for name in names]
+    with pytest.raises(UserError):
+        train(tmp_path, "model.channels=8", "steps=50")
+    assert [(tmp_path / name).read_bytes() for name in names] == before
+
+
 def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path: Path) -> None:
     train(tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
