@@ -24,6 +24,7 @@ from rackwright.cli import (
     gpu,
     host,
     init,
+    journal,
     lineage,
     log,
     mask,
@@ -82,6 +83,7 @@ app.add_typer(dashboards.app)
 app.add_typer(discover.app)
 app.add_typer(explain.app)
 app.add_typer(init.app)
+app.add_typer(journal.app)
 app.add_typer(lineage.app)
 app.add_typer(mask.app)
 app.add_typer(rebuild.app)

@@ -49,6 +49,7 @@ OUTPUTS: Mapping[str, Any] = {
     "gpu top": GpuReportData,
     "host qualify": QualificationData,
     "host reidentify": IdentityData,
+    "journal": json_types.JournalEntries,
     "lineage": json_types.LineageData,
     "lock": json_types.LockChanges,
     "log export": json_log_types.LogExport,

@@ -14,6 +14,7 @@ from rackwright.erase.certificate import ErasureCertificate
 from rackwright.schema.server import ServedModel
 from rackwright.status.alerts import FiringAlert, Silence
 from rackwright.status.gpus import GpuData
+from rackwright.status.journal import JournalEntry
 from rackwright.status.runs import RunData
 from rackwright.status.servers import ServerData
 from rackwright.twin.twin import MachineStatus
@@ -269,6 +270,19 @@ class AlertList(TypedDict):
     """Alerts that fire, without the heartbeat."""
     silences: list[Silence]
     """Silences that hold."""
+
+
+class JournalEntries(TypedDict):
+    """Entries of the journals of a stack's hosts."""
+
+    entries: Sequence[JournalEntry]
+    """Entries in the order of time."""
+    without: Sequence[str]
+    """Hosts without an entry."""
+    shortened: Sequence[str]
+    """Hosts whose earlier entries were too long to read."""
+    unread: Mapping[str, str]
+    """Reasons why the journals of hosts were not read, by host."""
 
 
 class ExpiredSilences(TypedDict):

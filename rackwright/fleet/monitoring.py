@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rackwright.core.repository import RoleSource
+from rackwright.fleet import monitoring_journal
 from rackwright.fleet.render_alerts import RUNBOOK, alert_names, render
 from rackwright.fleet.roles import SecretCheck
 from rackwright.kinds.role import health
@@ -69,6 +70,7 @@ def problems(monitoring: Monitoring | None, hosts: Mapping[str, Host], check_sec
             problem = f"got {reached[name]}, which is the address of {others[0]}"
             help = "Write the address of this host, or remove the line"
             yield Problem(problem, expected, help, ("monitoring", "addresses", name))
+    yield from monitoring_journal.problems(monitoring, declared)
     for name, host in declared.items():
         yield from _host_problems(monitoring, name, host)
         if name not in reached:
@@ -168,6 +170,7 @@ def with_roles(fleet: Fleet, roles: Mapping[str, RoleSource]) -> Fleet:
                         monitoring, name, host, reached[name], clients, places[name], services[name], copied[name]
                     ),
                     **(_roles_of_servers(monitoring, targets, rules) if name == monitoring.host else {}),
+                    **monitoring_journal.roles_of_host(monitoring, name, monitored),
                 }
             }
         )

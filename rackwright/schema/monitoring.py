@@ -11,7 +11,7 @@ from rackwright.schema.formats import FORMATS, parse_address
 from rackwright.schema.host import HostName, Name
 from rackwright.schema.problem import Problem, hint, raise_any
 from rackwright.schema.secret import FORMS, SHORTEST, Form, Key, name_of
-from rackwright.schema.units import Size
+from rackwright.schema.units import Size, format_size
 
 KEY_SHORTEST = 32
 """Minimum length of the secret from which all certificates follow."""
@@ -93,6 +93,28 @@ class Route(Schema):
     """One of `receivers`."""
 
 
+JOURNAL_SMALLEST = Size("256MiB")
+"""The file that is being written has up to 128 MiB, and is never deleted."""
+
+
+def _journal_size(size: Size) -> Size:
+    if size < JOURNAL_SMALLEST:
+        expected = "256MiB or more: the file that is being written has up to 128MiB"
+        raise Problem(f"got {format_size(size)}", expected, "Leave it out for 2GiB")
+    return size
+
+
+class Journal(Schema):
+    """The journals of all hosts on the monitoring host."""
+
+    size: Annotated[Size, AfterValidator(_journal_size)] = Size("2GiB")
+    """Size of the journal of each host at which its oldest entries are deleted."""
+    port: Annotated[int, Field(ge=1024, le=65535)] = 19532
+    """Port of the receiver."""
+    address: Annotated[str, AfterValidator(_address)] | None = None
+    """Address of the receiver; by default that of the monitoring host in the declared network of all hosts."""
+
+
 class Monitoring(Schema):
     """Prometheus and Alertmanager for all hosts of a fleet."""
 
@@ -101,7 +123,7 @@ class Monitoring(Schema):
     key: Key = Field(default_factory=lambda: {"secret": "monitoring_key"})
     """Secret from which the authority and the keys of all certificates follow: `{secret: NAME}`."""
     tier: Name | None = None
-    """Tier of that host for the samples; by default they are on its boot drive."""
+    """Tier of that host for the samples and the journals; by default they are on its boot drive."""
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     """Days after which samples are deleted."""
     retention_size: Size | None = None
@@ -123,6 +145,8 @@ class Monitoring(Schema):
     audits: dict[Name, Annotated[int, Field(ge=1, le=744)]] = Field(default_factory=dict)
     """Hours within which each audit is due, by stack. Its metrics are `rackwright_audit_STACK.prom`, a text file of the
     monitoring host's `node_exporter`."""
+    journal: Journal | None = None
+    """Journals of all hosts, which `rackwright journal` shows; by default each host keeps its own alone."""
     heartbeat: Key | None = None
     """Secret with a URL that gets a message each minute while monitoring works: `{secret: NAME}`."""
 

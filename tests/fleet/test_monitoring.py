@@ -214,3 +214,34 @@ def test_a_host_with_any_role_can_be_monitored(role: str):
     member = Host.model_validate({**host(1), "os": os, "roles": {each: samples()[each] for each in closure([role])}})
     for service in services_of(member, ROLES):
         assert service.keys() | {"certificate"} == {"service", "address", "port", "path", "certificate"}
+
+
+def test_each_host_sends_its_journal_to_the_monitoring_host(tmp_path: Path) -> None:
+    hosts = {"alpha": host(1), "beta": host(2), "gamma": host(3, retired=True)}
+    fleet = load(tmp_path, hosts, journal={"size": "1GiB"})
+
+    key = {"secret": "monitoring_key"}
+    sender = {"address": "10.0.0.1", "port": 19532, "key": key}
+    senders = {"alpha": ["10.0.0.1"], "beta": ["10.0.0.2"]}
+    assert [fleet.hosts[name].roles.get("journal_sender") for name in hosts] == [sender, sender, None]
+    assert fleet.hosts["alpha"].roles["journal_receiver"] == {**sender, "senders": senders, "size_mib": 1024}
+    assert "journal_receiver" not in fleet.hosts["beta"].roles
+    for name in ("alpha", "beta"):
+        assert [*role_problems(fleet.hosts[name], ROLES, accept_all_secrets)] == []
+
+
+def test_hosts_without_a_common_network_need_the_address_of_the_receiver(tmp_path: Path) -> None:
+    other = host(2) | {"nics": [{"name": "port0", "mac": "52:54:00:00:00:02", "addresses": ["10.9.0.2/24"]}]}
+    addresses = {"beta": "10.9.0.2"}
+    with pytest.raises(DeclarationError, match="got no address of alpha for all journals"):
+        load(tmp_path, {"alpha": host(1), "beta": other}, addresses=addresses, journal={})
+
+    found = load(
+        tmp_path, {"alpha": host(1), "beta": other}, addresses=addresses, journal={"address": "10.0.0.1"}
+    ).hosts["beta"]
+    assert found.roles["journal_sender"]["address"] == "10.0.0.1"
+
+
+def test_a_journal_has_room_for_the_file_that_is_written(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match="256MiB or more"):
+        load(tmp_path, {"alpha": host(1)}, journal={"size": "200MiB"})

@@ -84,6 +84,8 @@ ANY_TEXT = {
     "alertmanager": {"key", "receivers.email.password"},
     "base": {"ntp_keys.key"},
     "container_runtime": {"registries.account.password"},
+    "journal_receiver": {"key"},
+    "journal_sender": {"key"},
     "kubernetes_control_plane": {"encryption_key", "snapshot_key"},
     "metrics_proxy": {"key"},
     "mlflow": {"admin.password", "users.password", "postgresql.password"},
@@ -126,6 +128,8 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
     "container_runtime": {"devices": REFUSED, "registries.name": REFUSED, "registries.account.password": SECRET},
     "cuda": {"versions": REFUSED, "default": REFUSED},
     "health_exporter": dict.fromkeys(("services.service", "services.path", "services.certificate"), REFUSED),
+    "journal_receiver": {"data": REFUSED, "key": SECRET},
+    "journal_sender": {"key": SECRET},
     "kubernetes_control_plane": {"encryption_key": SECRET, "snapshot_key": SECRET, "snapshot_directory": REFUSED},
     "kubernetes_node": dict.fromkeys(
         ("teams.name", "teams.first", "teams.last", "teams.networks"), "rackwright itself computes it from the cluster"

@@ -33,6 +33,8 @@ NOT_HERE = {
     "cluster_exporter": "it follows kubernetes_control_plane",
     "health_exporter": "not tried on these hosts yet",
     "scheduled_audit": "not tried on these hosts yet",
+    "journal_receiver": "not tried on these hosts yet",
+    "journal_sender": "not tried on these hosts yet",
     "postgresql": "line deploy.postgresql audits a host with it",
     "kubernetes_control_plane": "its packages are built from source",
     "kubernetes_node": "its packages are built from source",

@@ -49,6 +49,8 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
         "receivers": [{"name": "operators", "url": {"secret": "tests_password"}}],
     },
     "metrics_proxy": {"key": {"secret": "tests_password"}, "exporters": {"node": 9100}},
+    "journal_receiver": {"key": {"secret": "tests_password"}, "senders": {"gpu-01": ["192.0.2.11"]}},
+    "journal_sender": {"key": {"secret": "tests_password"}, "address": "192.0.2.10"},
     "prometheus": {"key": {"secret": "tests_password"}},
     "mlflow": {"admin": {"name": "admin", "password": {"secret": "tests_password"}}},
     "postgresql": {
@@ -118,7 +120,7 @@ def _of_role(name: str, os: Any, variables: Mapping[str, Any]) -> Iterator[tuple
             and entry.file.startswith(UNITS)
             and entry.file.endswith(".service")
         ):
-            yield f"{name}{entry.file}.j2", entry.content
+            yield entry.rendered_from, entry.content
 
 
 def _of_tiers() -> Iterator[tuple[str, str]]:

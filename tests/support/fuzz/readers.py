@@ -31,7 +31,7 @@ from rackwright.qualify import dcgm, nvbandwidth
 from rackwright.qualify import run as qualification
 from rackwright.qualify.bench import Bench
 from rackwright.qualify.item import MeasurementFailed
-from rackwright.status import alerts
+from rackwright.status import alerts, journal
 from rackwright.tiering import canary
 from rackwright.tiering.bucket import Bucket
 from rackwright.tiering.manifest import ArchivedFile, Manifest
@@ -367,6 +367,10 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
         [[{"event": "progress", "text": "a"}, {"event": "failed", "reason": "a", "output": ["b"]}], [{"event": "ok"}]],
     ),
     "rackwright/audit/digests.py": (_digests, [{"stack": "rack", "salt_id": "0", "claims": {"a": {"b": {"c": "d"}}}}]),
+    "rackwright/status/journal.py": (
+        _text(lambda answer: journal.parse(answer, ["a", "b"], 9)),
+        ['entry a {"__REALTIME_TIMESTAMP": "1", "MESSAGE": "x", "PRIORITY": "6"}\nfailed b gone\ncut a'],
+    ),
     "rackwright/status/alerts.py": (_alerts, [[ALERT], [SILENCE], {"silenceID": "1"}]),
     "rackwright/endpoints/minio.py": (_rights, [POLICIES, USER]),
     "rackwright/erase/run.py": (_erased, [REPORT, {"failed": "x"}]),
