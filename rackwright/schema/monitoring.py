@@ -93,13 +93,13 @@ class Route(Schema):
     """One of `receivers`."""
 
 
-JOURNAL_SMALLEST = Size("256MiB")
-"""The file that is being written has up to 128 MiB, and is never deleted."""
+JOURNAL_SMALLEST = Size("512MiB")
+"""Four files of 128 MiB. Two are being written or just full, and one more is deleted for some bytes of metadata."""
 
 
 def _journal_size(size: Size) -> Size:
     if size < JOURNAL_SMALLEST:
-        expected = "256MiB or more: the file that is being written has up to 128MiB"
+        expected = "512MiB or more: a file has up to 128MiB, and a journal four files"
         raise Problem(f"got {format_size(size)}", expected, "Leave it out for 2GiB")
     return size
 
@@ -108,7 +108,7 @@ class Journal(Schema):
     """The journals of all hosts on the monitoring host."""
 
     size: Annotated[Size, AfterValidator(_journal_size)] = Size("2GiB")
-    """Size of the journal of each host at which its oldest entries are deleted."""
+    """Maximum size of the journal of each host; its oldest entries are deleted."""
     port: Annotated[int, Field(ge=1024, le=65535)] = 19532
     """Port of the receiver."""
     address: Annotated[str, AfterValidator(_address)] | None = None

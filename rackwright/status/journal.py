@@ -101,7 +101,8 @@ def parse(answer: str, names: Sequence[str], lines: int) -> ReadJournals:
                 entries.append(_entry(host, parse_object(text, ENTRY_BYTES, DEPTH)))
             except InvalidData as error:
                 unread[host] = f"an entry is not valid: {error}"
-    entries.sort(key=lambda each: (each[0], each[1].host))
+    # a sender that was interrupted sends its last entries again
+    entries = sorted(dict.fromkeys(entries), key=lambda each: (each[0], each[1].host))
     having = {entry.host for _, entry in entries}
     without = tuple(name for name in names if name not in having and name not in unread)
     return ReadJournals(tuple(entry for _, entry in entries[-lines:]), without, tuple(shortened), unread)

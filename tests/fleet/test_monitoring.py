@@ -242,6 +242,6 @@ def test_hosts_without_a_common_network_need_the_address_of_the_receiver(tmp_pat
     assert found.roles["journal_sender"]["address"] == "10.0.0.1"
 
 
-def test_a_journal_has_room_for_the_file_that_is_written(tmp_path: Path) -> None:
-    with pytest.raises(DeclarationError, match="256MiB or more"):
-        load(tmp_path, {"alpha": host(1)}, journal={"size": "200MiB"})
+def test_a_journal_has_room_for_files_that_are_not_deleted(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match="512MiB or more"):
+        load(tmp_path, {"alpha": host(1)}, journal={"size": "384MiB"})

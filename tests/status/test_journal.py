@@ -30,6 +30,17 @@ def test_entries_of_all_hosts_are_in_the_order_of_time() -> None:
     assert (found.without, found.shortened, found.unread) == (("gpu-03",), (), {})
 
 
+def test_an_entry_that_came_twice_is_shown_once() -> None:
+    lines = [
+        entry("gpu-01", "2", MESSAGE="b"),
+        *[entry("gpu-01", "1", MESSAGE="a")] * 2,
+        entry("gpu-02", "1", MESSAGE="a"),
+    ]
+    found = parse("\n".join(lines), ["gpu-01", "gpu-02"], 9).entries
+
+    assert [(each.host, each.message) for each in found] == [("gpu-01", "a"), ("gpu-02", "a"), ("gpu-01", "b")]
+
+
 def test_the_host_is_that_of_the_directory_and_not_that_of_the_entry() -> None:
     found = parse(entry("gpu-01", "1", MESSAGE="x", _HOSTNAME="gpu-02"), ["gpu-01", "gpu-02"], 9)
 
