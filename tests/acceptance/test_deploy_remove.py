@@ -1,19 +1,13 @@
 """Whole deployments are removed: `destroy` with consents leaves hosts as they were found, but for a fixed list."""
 
 import json
-import re
-from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
 
 from tests.support.acceptance import line
 from tests.support.deployments import Deployment, deployment
 from tests.support.expect import need
 from tests.support.log import Log
-
-STAYING = Path(__file__).with_name("staying.yaml")
-"""Facts that may be added or changed after a removal: the reason by the pattern of a fact's path."""
+from tests.support.staying import reasons, without_reason
 
 
 def removed(lab: Deployment) -> str:
@@ -33,22 +27,15 @@ def removed(lab: Deployment) -> str:
     lab.rackwright("audit", lab.stack, "--json", "--save", str(after), status=1)
     report = json.loads(lab.rackwright("compare", str(before), str(after), "--json", status=1).stdout)
     need(not report["missing"], f"not compared: {report['missing']}")
-    staying = {sort: [re.compile(one) for one in reasons] for sort, reasons in YAML(typ="safe").load(STAYING).items()}
-    left = [each for each in report["changes"] if not _stays(each, staying)]
+    left = [*without_reason(report["changes"])]
     for each in left:
         lab.log.write(f"{each['host']} {each['path']}: {each.get('before')} → {each.get('after')}")
     texts = sorted({f"{each['host']} {each['path']}" for each in left})
     need(not texts, f"{len(texts)} facts are other ones: {', '.join(texts[:8])}")
     return (
         f"{len(report['hosts'])} hosts, {tiers} tiers: {len(report['changes'])} facts differ,"
-        f" each by one of {sum(map(len, staying.values()))} reasons"
+        f" each by one of {sum(map(len, reasons().values()))} reasons"
     )
-
-
-def _stays(change: dict[str, Any], staying: dict[str, list[re.Pattern[str]]]) -> bool:
-    """Return whether a fact may differ: as one that was absent before, or as another value."""
-    sort = "added" if change.get("before") is None else "changed"
-    return any(pattern.fullmatch(change["path"]) for pattern in staying[sort])
 
 
 def _allow(lab: Deployment) -> int:

@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -27,8 +28,8 @@ MONITORING: dict[str, Any] = {
 }
 
 
-def fleet(**more: Any) -> str:
-    """Return the text of the fleet; *more* are further keys of `monitoring`."""
+def fleet(names: Sequence[str] = HOSTS, **more: Any) -> str:
+    """Return the text of the fleet with hosts of these *names*; *more* are further keys of `monitoring`."""
     text = io.StringIO()
     nic = "52:54:00:00:07:{:02x}"
     hosts = {
@@ -38,7 +39,7 @@ def fleet(**more: Any) -> str:
             "identity": {"serial": f"S-{name.upper()}"},
             "nics": [{"name": "fabric0", "mac": nic.format(number), "addresses": [f"10.33.0.{number}/24"]}],
         }
-        for number, name in enumerate(HOSTS, start=1)
+        for number, name in enumerate(names, start=1)
     }
     base = {"security_updates": False, "ntp_servers": ["time-1.example"]}
     group = {"os": "debian-12", "network": {}, "roles": {"base": base}}
