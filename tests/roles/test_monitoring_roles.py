@@ -337,6 +337,18 @@ def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
         ("scheduled_audit", {"program": "/dev/shm/rackwright"}, 'program: got "/dev/shm/rackwright"'),
         ("scheduled_audit", {"program": "/var/tmp/rackwright"}, 'program: got "/var/tmp/rackwright"'),
         ("scheduled_audit", {"time": "02:00; x"}, "time: got"),
+        ("journal_receiver", {"key": "in clear"}, "key: got the key in plain text"),
+        ("journal_receiver", {"port": 443}, "port: got 443"),
+        ("journal_receiver", {"senders": {}}, "senders: got none"),
+        *(("journal_receiver", {"senders": odd}, "senders: got ") for odd in (
+            {"../a": ["10.0.0.1"]}, {"a;b": ["10.0.0.1"]}, {"a": []}, {"a": "10.0.0.1"},
+        )),
+        ("journal_receiver", {"size_mib": 511}, "size_mib: got 511"),
+        ("journal_receiver", {"data": "/"}, 'data: got "/"'),
+        ("journal_receiver", {"data": "/srv/a;b"}, 'data: got "/srv/a;b"'),
+        ("journal_sender", {"key": "in clear"}, "key: got the key in plain text"),
+        ("journal_sender", {"address": ""}, "address: got none"),
+        ("journal_sender", {"port": 443}, "port: got 443"),
         ("prometheus", {"key": "in clear"}, "key: got the key in plain text"),
         ("prometheus", {"port": 443}, "port: got 443"),
         ("prometheus", {"alertmanager_port": 9090}, "alertmanager_port: got 9090, as for port"),
@@ -375,6 +387,8 @@ def test_what_cannot_be_is_refused(role: str, variables: dict[str, Any], wanted:
         "scheduled_audit": {"stacks": ["rack"]},
         "metrics_proxy": {"exporters": {"node": 9100}},
         "alertmanager": {"receivers": [OPERATORS]},
+        "journal_receiver": {"senders": {"gpu-01": ["10.0.0.1"]}},
+        "journal_sender": {"address": "10.0.0.1"},
     }
     key = {"key": KEY} if "key" in ROLES[role].secret_lengths else {}
     given = {**key, **enough.get(role, {}), **variables}
