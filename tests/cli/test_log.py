@@ -67,6 +67,7 @@ WITHOUT_ENTRIES = {
     "gpu top": "reads hosts",
     "host qualify": "measures",
     "init": "writes files that Git records",
+    "journal": "reads hosts",
     "lineage": "reads a registry",
     "privacy ledger": "reads files of this computer",
     "privacy receipt": "writes files of this computer, which are signed",

@@ -20,6 +20,8 @@ from tests.support.object_store import certificates
 from tests.support.our_roles import REPOSITORY
 
 ETC, ACCOUNT = "/etc/rackwright/postgresql", "postgres"
+AS_ACCOUNT = ("setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups")
+"""Not by arguments of subprocess: it then forks, and a child with the threads of gRPC may end by SIGSEGV."""
 PASSWORD = "password-of-the-tracking"
 SECRETS = {"tracking": PASSWORD, "other": "password-of-another-one"}
 TRACKING: dict[str, Any] = {
@@ -115,7 +117,7 @@ class Server:
             assert done.returncode == 0, done.stderr
         with (self.directory / "log").open("ab") as log:
             command = self.unit("rackwright-postgresql")
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, user=ACCOUNT, group=ACCOUNT, cwd="/")
+            self.process = subprocess.Popen([*AS_ACCOUNT, *command], stdout=log, stderr=log, cwd="/")
         ready = [str(self.programs / "pg_isready"), "-qh", "127.0.0.1", "-p", str(self.port)]
         eventually(lambda: subprocess.run(ready).returncode == 0, "PostgreSQL answers")
 
@@ -131,9 +133,7 @@ class Server:
 
     def run(self, command: list[str], input: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run *command* as the account."""
-        return subprocess.run(
-            command, input=input, user=ACCOUNT, group=ACCOUNT, extra_groups=[], cwd="/", capture_output=True, text=True
-        )
+        return subprocess.run([*AS_ACCOUNT, *command], input=input, cwd="/", capture_output=True, text=True)
 
     def write_accounts(self) -> str:
         """Run the unit of accounts, and return what it has printed."""
