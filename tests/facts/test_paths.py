@@ -53,6 +53,26 @@ def test_what_was_lost_by_chance_is_asked_for_again(size: int, lost: set[int]) -
     assert measured(size, Way(size, lost)) == {"asked": size, "passed": size}
 
 
+@given(SIZES, SIZES, st.integers(min_value=1, max_value=paths.ROUNDS), st.integers(min_value=1, max_value=70))
+def test_answers_that_come_late_hide_no_size(size: int, takes: int, late_round: int, late: int) -> None:
+    """
+    A host with much work answers the *late* largest echoes of one round of the search too late. Before, the result was
+    a smaller size than the way takes.
+    """
+
+    class Late(Way):
+        rounds = 0
+
+        def send(self, sizes: dict[paths.PeerPath, list[int]], seconds: float) -> None:
+            if seconds < paths.SECONDS:
+                self.rounds += 1
+                if self.rounds == late_round:
+                    sizes = {path: several[:-late] for path, several in sizes.items()}
+            super().send(sizes, seconds)
+
+    assert measured(size, Late(takes)) == {"asked": size, "passed": min(size, takes)}
+
+
 def test_a_way_that_holds_costs_two_echoes_and_a_peer_that_is_silent_four() -> None:
     holds, silent = Way(9000), Way(0)
 

@@ -54,13 +54,14 @@ def test_both_ends_report_a_switch_that_drops_large_frames(rack: Rack) -> None:
     assert differences(rack) == nothing
 
     faults.limit_packet_size(rack.twin, "beta", 1500)
-    limited = differences(rack)
+    try:
+        limited = differences(rack)
+        paths, plan = rack.observe("alpha", "peers")
+    finally:
+        faults.limit_packet_size(rack.twin, "beta", None)
     assert {name: set(items) for name, items in limited.items()} == {name: PATHS.get(name, set()) for name in nothing}
     assert {item.actual for items in limited.values() for item in items.values()} == {1500}
-    paths, plan = rack.observe("alpha", "peers")
     assert plan == Plan(by_hand=plan.by_hand) and {item.path for item in plan.by_hand} == paths
-
-    faults.limit_packet_size(rack.twin, "beta", None)
     assert differences(rack) == nothing
 
 

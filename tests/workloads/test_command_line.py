@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.signals import as_in_a_terminal
 from workloads.command_line import as_command, writes_to
 from workloads.errors import Diagnostic, UserError
 
@@ -52,7 +53,13 @@ def test_ctrl_c_before_a_step_leaves_no_traceback() -> None:
         "import sys, time\nfrom workloads.command_line import as_command\n@as_command\ndef main():\n"
         "    print('started', flush=True)\n    time.sleep(600)\nsys.exit(main())\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        preexec_fn=as_in_a_terminal,  # noqa: PLW1509
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         process.send_signal(signal.SIGINT)

@@ -22,6 +22,8 @@ SECONDS, SEARCH_SECONDS = 0.5, 0.2
 """Maximum wait for answers: to the first echoes and their repetition (SECONDS), and in each round of a search."""
 SIZES_PER_ROUND, ROUNDS = 20, 3
 """Number of sizes per round, and of rounds: each round leaves 1/21 of the range, so three resolve 9,000 bytes."""
+SEARCHES = 3
+"""Maximum number of searches for one path: the later ones correct what late answers hid from the one before."""
 BUFFER = 32 << 20
 """Size of the socket buffers in bytes: all peers receive echoes, and answer, at the same time."""
 SEND_FORCED, RECEIVE_FORCED = 32, 33
@@ -96,20 +98,38 @@ def measure(peer_paths: list[PeerPath], send: SendEchoes) -> None:
     """Find for each path the largest size that passes, up to the required one.
 
     A lost echo is sent a second time, because ARP for the peer's address may drop the first one. If only the small echo
-    returns, further rounds try sizes in between.
+    returns, a search tries sizes in between. An answer may be late on a host with much work, so the sizes above the
+    result are sent once more with the longer wait, and the search goes on if one of them passes.
     """
     for _ in range(2):
         incomplete = [path for path in peer_paths if path.largest_passed < path.size]
         send(
             {path: [size for size in (SMALL, path.size) if size > path.largest_passed] for path in incomplete}, SECONDS
         )
+    limited = [path for path in peer_paths if 0 < path.largest_passed < path.size]
+    for _ in range(SEARCHES):
+        search(limited, send)
+        found = {path: path.largest_passed for path in limited}
+        send({path: next_sizes(path) for path in limited}, SECONDS)
+        limited = [path for path in limited if found[path] < path.largest_passed < path.size]
+        for path in limited:
+            path.smallest_lost = path.size
+
+
+def search(peer_paths: list[PeerPath], send: SendEchoes) -> None:
+    """Narrow the range between the largest size that passed and the smallest lost one, in `ROUNDS` rounds."""
     for _ in range(ROUNDS):
-        attempts = {path: sizes_to_try(path) for path in peer_paths if 0 < path.largest_passed < path.size}
+        attempts = {path: sizes_to_try(path) for path in peer_paths if path.largest_passed < path.size}
         send(attempts, SEARCH_SECONDS)
         for path, sizes in attempts.items():
             path.smallest_lost = min(
                 (size for size in (*sizes, path.smallest_lost) if size > path.largest_passed), default=path.size
             )
+
+
+def next_sizes(path: PeerPath) -> list[int]:
+    """Return the sizes right above the largest one that passed, up to the full size."""
+    return [*range(path.largest_passed + 1, min(path.largest_passed + SIZES_PER_ROUND, path.size) + 1)]
 
 
 def sizes_to_try(path: PeerPath) -> list[int]:
