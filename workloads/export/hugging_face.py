@@ -12,15 +12,13 @@ from workloads.files import refuse_links
 from workloads.training import lora, multi_token
 from workloads.training.config import HuggingFace
 from workloads.training.models import SAFE, vocabulary_size
-from workloads.training.tokenizer import other_tokens
+from workloads.training.tokenizer import TOKENIZER_FILES, other_tokens
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ROUTING = {"deepseek_v3": {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}}
 """Values of config.json that transformers has built in, by model type, and that vLLM reads: without them it chooses the
 experts in another way. Source: config.json of DeepSeek-V3, and DeepseekV3TopkRouter of transformers."""
-BESIDE_WEIGHTS = ("generation_config.json", "chat_template.jinja", "chat_template.json", "tokenizer.json",
-                  "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
-                  "vocab.json", "merges.txt")  # fmt: skip
+BESIDE_WEIGHTS = ("generation_config.json", *TOKENIZER_FILES)
 """Files of a base model or tokenizer that belong to an export; none of them is code."""
 
 

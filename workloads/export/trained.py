@@ -16,6 +16,12 @@ from workloads.training.config import DeepseekV3, HuggingFace, Lora, Tokenized, 
 from workloads.training.lineage import NAME as LINEAGE
 from workloads.training.models import LanguageModel, trainable_state
 from workloads.training.parent_model import checkpoint_digest
+from workloads.training.tokenizer import TOKENIZER_FILES
+
+WORDS = {"base": "base model", "tokenizer": "tokenizer"}
+"""Words for the entries of a lineage with files."""
+NO_FILE = "missing"
+"""Word in place of a digest."""
 
 
 class ExportDiffers(UserError):
@@ -67,8 +73,9 @@ def load(run: Path) -> TrainedModel:
     state = sharded.load_whole(checkpoint)
     config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
     if isinstance(config.model, HuggingFace):
-        _check_base(Path(config.model.path), record)
+        _check_files("base", record)
         four_bit.check(config, "cpu")
+    _check_files("tokenizer", record)
     model = initial_weights.build(config.model)
     if not isinstance(model, LanguageModel):
         help = "Serve the run itself, or quantise it with `python -m workloads.quantize`"
@@ -101,19 +108,25 @@ def _final_checkpoint(run: Path, record: dict[str, Any]) -> Checkpoint:
         help = "Wait for its end, or name one of its checkpoints"
         raise UserError(Diagnostic(str(run), "the run has not ended", "a finished run", help))
     if record.get("published") is False:
-        problem, help = "the model is worse than its parent", "Train longer, or pass --publish-worse with a reason"
+        problem = f"the run has not published it: {record.get('refused') or 'it is worse than its parent'}"
+        help = "Train longer, or start the run again with --publish-worse REASON"
         raise UserError(Diagnostic(str(run), problem, "a model that the run published", help))
     return at_step(run / "checkpoints", record["step"])
 
 
-def _check_base(base: Path, record: dict[str, Any]) -> None:
-    """Raise if a file of the base model has changed since the training: the adapters belong to its weights."""
-    expected = (record.get("base") or {}).get("files", {})
-    for name, digest in expected.items():
-        actual = disk.sha256(base / name) if (base / name).is_file() else "missing"
+def _check_files(source: str, record: dict[str, Any]) -> None:
+    """Raise if a file of the base model or of the tokenizer has changed since the training.
+
+    Adapters belong to the weights of their base; the model belongs to the tokens of its tokenizer and chat template.
+    """
+    recorded = record.get(source) or {"path": "", "files": {}}
+    directory, expected = Path(recorded["path"]), recorded["files"]
+    present = {name: NO_FILE for name in TOKENIZER_FILES if "tokenizer" in record and (directory / name).is_file()}
+    for name, digest in (present | expected if expected else expected).items():
+        actual = disk.sha256(directory / name) if (directory / name).is_file() else NO_FILE
         if actual != digest:
             problem = f"the file is {actual[:12]}, which is not what the run was trained from"
-            raise UserError(Diagnostic(str(base / name), problem, f"{digest[:12]}", "Restore the base model"))
+            raise UserError(Diagnostic(str(directory / name), problem, digest[:12], f"Restore the {WORDS[source]}"))
 
 
 def fixed_tokens(vocabulary: int) -> torch.Tensor:

@@ -62,9 +62,9 @@ def register(server: TrackingServer, out: Path, name: str) -> Version:
         raise TrackingRefused(Diagnostic(str(out), problem, expected, help))
     lineage = provenance.load_json(out / "lineage.json")
     if lineage.get("published") is False:
-        problem, expected = "the model of this run is worse than its parent", "a model that is not worse"
-        help = "Train longer, or pass --publish-worse with a reason"
-        raise TrackingRefused(Diagnostic(str(out), problem, expected, help))
+        problem = f"the run has not published its model: {lineage.get('refused') or 'it is worse than its parent'}"
+        help = "Train longer, or start the run again with --publish-worse REASON"
+        raise TrackingRefused(Diagnostic(str(out), problem, "a model that the run published", help))
     checkpoint = _final_checkpoint(out / "checkpoints", lineage.get("checkpoint"))
     if checkpoint is None:
         problem = "the run has no intact checkpoint to register"

@@ -26,7 +26,8 @@ from workloads.training.load_config import load_config
 from workloads.training.tracking import track_run
 
 STATUS = (
-    "Exit status: 0 trained or stopped on request, 1 worse than its parent, 2 bad input or refused, 4 a step failed."
+    "Exit status: 0 trained or stopped on request, 1 not published: worse than its parent or nothing learned, 2 bad "
+    "input or refused, 4 a step failed."
 )
 
 
@@ -40,8 +41,9 @@ def arguments() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--stop-at", type=int, metavar="STEP", help="save and stop after this many steps in total")
     parser.add_argument(
-        "--publish-worse", metavar="REASON", help="publish a fine-tuned model although it is worse than its parent"
-    )
+        "--publish-worse", metavar="REASON",
+        help="publish a model although it is worse than its parent, or has learned nothing",
+    )  # fmt: skip
     parser.add_argument(
         "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"MLflow server of the run (default: {URL})"
     )

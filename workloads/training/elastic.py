@@ -18,6 +18,7 @@ def run(training: Training, last: int) -> bool:
     state = hvd.elastic.TorchState(
         model=training.model, optimizer=training.optimizer, step=training.step, scaler=training.scaler.state_dict(),
         tuning=training.tuning and training.tuning.state_dict(), saved=training.last_saved,
+        earlier_data=training.earlier_data,
     )  # fmt: skip
 
     def commit() -> None:
@@ -28,7 +29,7 @@ def run(training: Training, last: int) -> bool:
 
     @hvd.elastic.run
     def resume(state: Any) -> bool:
-        training.step, training.last_saved = state.step, state.saved
+        training.step, training.last_saved, training.earlier_data = state.step, state.saved, state.earlier_data
         training.scaler.load_state_dict(state.scaler)
         if training.tuning:
             training.tuning.load_state_dict(state.tuning)

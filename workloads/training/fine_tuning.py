@@ -34,10 +34,23 @@ class HeldOutSet:
         return len(self.examples) if self.examples.tasks else int(count_answers(self.examples.y))
 
 
-class WorseThanParent(UserError):
-    """A fine-tuned model that is less accurate than its parent."""
+class NotPublished(UserError):
+    """A trained model that is published only with a reason."""
 
     exit_status = 1
+
+    @property
+    def reason(self) -> str:
+        """The reason against its publication."""
+        return "; and ".join(each.problem for each in self.diagnostics)
+
+
+class WorseThanParent(NotPublished):
+    """A fine-tuned model that is less accurate than its parent."""
+
+
+class NothingLearned(NotPublished):
+    """A model whose answers have never had different rewards."""
 
 
 class FineTuningState:
@@ -49,6 +62,7 @@ class FineTuningState:
             held_out_sets: The set of its own data, then those of the old data.
         """
         self.config, self.held_out_sets = config, tuple(held_out_sets)
+        self._digests = [held_out.examples.digest() for held_out in self.held_out_sets]
         self.parent_scores: list[EvaluationScore] = []
         """Scores of the initial weights, one for each set."""
         self.scores: list[EvaluationScore] = []
@@ -101,11 +115,35 @@ class FineTuningState:
         if losses:
             problem = f"the accuracy is {'; and '.join(losses)}"
             expected = f"a loss of at most {self.config.may_lose:g}"
-            help = "Replay more of the old data, or start the run again with --publish-worse REASON"
+            help = f"{self._help()}, or start the run again with --publish-worse REASON"
             raise WorseThanParent(Diagnostic("fine_tuning", problem, expected, help, "the model is not published"))
+
+    def _help(self) -> str:
+        """Return the remedy for a model that is worse: preferences and tasks share no batches with old data."""
+        own = self.held_out_sets[0].examples
+        alone = own.are_pairs or own.tasks
+        return f"{'Train' if alone else 'Replay more of the old data (fine_tuning.replay), or train'} more slowly"
+
+    def check_same_examples(self, state: Mapping[str, Any] | None, where: str) -> None:
+        """Raise unless *state*, of the checkpoint *where*, has the scores of the parent on these held-out examples.
+
+        Raises:
+            UserError: The message names the first set with other examples.
+        """
+        known = (state or {}).get("examples")
+        own = self._digests
+        if known is None or known == own:
+            return
+        names = [each.name for each in self.held_out_sets]
+        changed = [name for name, digest in zip(names, own, strict=True) if digest not in known]
+        problem = "the held-out examples are not those by which its parent was scored"
+        found = f"those of {changed[0]} are new" if changed else f"there are {len(own)} sets instead of {len(known)}"
+        help = "Restore the data, or use another --out; a fine-tuning can start from this run as its parent"
+        raise UserError(Diagnostic(where, f"{problem}: {found}", "the same data in each start of a run", help))
 
     def state_dict(self) -> dict[str, Any]:
         return {
+            "examples": self._digests,
             "parent": [list(score) for score in self.parent_scores],
             "scores": [list(score) for score in self.scores],
             "best": [self.best_step, self._loss, self._evaluations_without_gain],

@@ -5,39 +5,37 @@ scores against the parent, and whether the model is published: a registry accept
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workloads.checkpoint import disk
 from workloads.foreign import parse_object, read_file
 from workloads.training import data
-from workloads.training.config import HuggingFace, TrainingConfig
-from workloads.training.fine_tuning import FineTuningState
-from workloads.training.isolation import Isolation
-from workloads.training.parent_model import Parent
+from workloads.training.config import HuggingFace, Tokenized
+from workloads.training.earlier_data import EarlierData
+from workloads.training.fine_tuning import FineTuningState, NotPublished
+from workloads.training.prepare import PreparedRun
+from workloads.training.tokenizer import TOKENIZER_FILES
 
 NAME = "lineage.json"
+UNTIL = "until_step"
+"""Key of the last step that learned from data which is no longer that of the run."""
 
 
-def write_start(
-    out: Path,
-    config: TrainingConfig,
-    examples: data.Examples,
-    parent: Parent | None,
-    declared: bool,
-    isolation: Isolation | None = None,
-) -> None:
+def write_start(out: Path, prepared: PreparedRun, earlier: Sequence[EarlierData], declared: bool) -> None:
     """Write the parent and the data before the first step; remove the result that an earlier start wrote.
 
     The digest of private rows is left out: it tells whether a guess of all rows is right.
 
     Args:
-        examples: Examples of the run's own data.
+        earlier: Other data, which earlier starts of the run have learned from.
         declared: Whether a fleet declares the run.
-        isolation: The proof that conversations in one example do not see each other.
     """
-    sets = [(config.data, examples), *((each, data.load(each)) for each in (parent.data if parent else ()))]
+    config, parent, isolation = prepared.config, prepared.parent, prepared.isolation
+    own = (config.data, prepared.inputs.examples)
+    sets = [own, *((each, data.load(each)) for each in (parent.data if parent else ()))]
+    tokenizer = config.data.tokenizer if isinstance(config.data, Tokenized) else None
     record: dict[str, Any] = {
         "name": config.name,
         "declared": declared,
@@ -45,9 +43,13 @@ def write_start(
         "base": {"path": config.model.path, "files": base_files(config.model.path)}
         if isinstance(config.model, HuggingFace)
         else None,
+        "tokenizer": {"path": tokenizer, "files": tokenizer_files(tokenizer)} if tokenizer else None,
         "data": [
-            each.model_dump(mode="json") | ({"sha256": None} if config.privacy else _describe_data(loaded))
-            for each, loaded in sets
+            *(
+                each.model_dump(mode="json") | ({"sha256": None} if config.privacy else _describe_data(loaded))
+                for each, loaded in sets
+            ),
+            *({**each.config, "sha256": each.sha256, UNTIL: each.until_step} for each in earlier),
         ],
         **({"privacy": config.privacy.model_dump(mode="json")} if config.privacy else {}),
         "isolation": isolation.as_data() if isolation else None,
@@ -61,19 +63,26 @@ def write_end(
     step: int,
     checkpoint: str,
     tuning: FineTuningState | None,
-    published: bool,
-    forced: str | None,
+    refusal: NotPublished | None,
+    publish_worse: str | None,
     attack: Mapping[str, int] | None = None,
 ) -> None:
     """Add the result of the run.
 
     Args:
         checkpoint: The sha256 of the final checkpoint's manifest.
-        forced: The reason for publishing a model that is worse than its parent.
+        refusal: The reason against a publication; None if there is none.
+        publish_worse: The reason to publish the model all the same.
         attack: Guesses about the planted records of a private run.
     """
     record = parse_object(read_file(out / NAME))
-    record |= {"step": step, "checkpoint": checkpoint, "published": published, "forced": forced}
+    record |= {
+        "step": step,
+        "checkpoint": checkpoint,
+        "published": refusal is None or publish_worse is not None,
+        "refused": refusal.reason if refusal else None,
+        "forced": publish_worse if refusal else None,
+    }
     if attack:
         record["attack"] = attack
     if tuning:
@@ -97,5 +106,14 @@ def _describe_data(examples: data.Examples) -> dict[str, Any]:
 
 def base_files(path: str) -> dict[str, str]:
     """Return the digests of the files of the base model in *path*, by name."""
-    files = sorted(file for file in Path(path).iterdir() if file.suffix in (".json", ".safetensors"))
-    return {file.name: disk.sha256(file) for file in files}
+    weights = [file.name for file in Path(path).iterdir() if file.suffix in (".json", ".safetensors")]
+    return _digests(path, {*weights, *TOKENIZER_FILES})
+
+
+def tokenizer_files(path: str) -> dict[str, str]:
+    """Return the digests of the files of the tokenizer in *path*, by name."""
+    return _digests(path, TOKENIZER_FILES)
+
+
+def _digests(path: str, names: Iterable[str]) -> dict[str, str]:
+    return {name: disk.sha256(Path(path, name)) for name in sorted(names) if Path(path, name).is_file()}

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from workloads.checkpoint import CheckpointDamaged, not_finite, verify_shards
 from workloads.checkpoint.persist import print_message
 from workloads.errors import Diagnostic, UserError
-from workloads.training import acceleration, chunked_loss, initial_weights, objective, order, references, sharded
+from workloads.training import (
+    acceleration,
+    chunked_loss,
+    earlier_data,
+    initial_weights,
+    objective,
+    order,
+    references,
+    sharded,
+)
 from workloads.training.balancing import ExpertBalancer
 from workloads.training.batch_sampler import BatchSampler
 from workloads.training.checkpointing import TrainingCheckpoints, check_optimizer_matches, check_weights_match
@@ -22,6 +31,7 @@ from workloads.training.data import Examples, concatenate, count_answers
 from workloads.training.device import Device
 from workloads.training.device_stats import DeviceStats
 from workloads.training.divergence import are_finite, divergence
+from workloads.training.earlier_data import EarlierData
 from workloads.training.evaluation import EvaluationScore, make_batch, score
 from workloads.training.fine_tuning import FineTuningState
 from workloads.training.metrics import MetricsLog
@@ -32,6 +42,7 @@ from workloads.training.precision import Precision, Scaler
 from workloads.training.privacy.attack import Guesses
 from workloads.training.rollouts import Rollouts
 from workloads.training.schedule import learning_rate
+from workloads.training.step_timer import StepTimer
 from workloads.training.stopping import StopRequest
 from workloads.training.workers import Workers
 
@@ -61,6 +72,8 @@ class TrainingInputs:
     tuning: FineTuningState | None = None
     learned: tuple[Mapping[str, Any], ...] = ()
     """Configurations of all data that the model learns from, its own first, then those of its parents."""
+    sha256: str | None = None
+    """Digest of the examples of its own data; None for private rows, of which it would confirm a guess."""
 
 
 class Training:
@@ -78,7 +91,9 @@ class Training:
             problem, expected = "this training adds no noise", "python -m workloads.training, whose steps keep it"
             raise UserError(Diagnostic("privacy", problem, expected, "Remove privacy"))
         self.config, self.context = config, context
-        self.tuning, self._learned = inputs.tuning, list(inputs.learned)
+        self.tuning, self._learned, self._sha256 = inputs.tuning, inputs.learned, inputs.sha256
+        self.earlier_data: tuple[EarlierData, ...] = ()
+        """Other data, which earlier starts of the run have learned from."""
         self._own, self._old = inputs.examples, inputs.old
         self.examples = concatenate([inputs.examples, inputs.old]) if inputs.old else inputs.examples
         self._has_gaps = bool((self.examples.y < 0).any())
@@ -139,7 +154,9 @@ class Training:
         return {
             "step": self.step,
             "config": self.config.model_dump(mode="json"),
-            "data": self._learned,
+            "data": earlier_data.all_configs(self._learned, self.earlier_data),
+            "data_sha256": self._sha256,
+            "earlier_data": [each._asdict() for each in self.earlier_data],
             "model": sharded.local_state(weights),
             "distributed": [*held],
             **({"held": held} if held else {}),
@@ -147,6 +164,7 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "tuning": self.tuning.state_dict() if self.tuning else None,
             **({"references": self.references} if self.references else {}),
+            **({"rewards_differ": self.rollouts.have_differed} if self.examples.tasks else {}),
         }
 
     def restore(self, step: int) -> None:
@@ -163,6 +181,8 @@ class Training:
         config, where = saved.values["config"], f"checkpoint of step {step}"
         check_weights_match(saved.weights(), own, where, "Use another --out, or the model of this checkpoint")
         check_optimizer_matches(config, self.config.optimizer, where)
+        if self.tuning:
+            self.tuning.check_same_examples(saved.values["tuning"], where)
         saved.copy_weights(own)
         trained = [name for name, weight in self.model.named_parameters() if weight.requires_grad]
         saved.copy_moments(self.optimizer.state_dict()["state"], trained)
@@ -171,13 +191,22 @@ class Training:
         tuning = saved.read("tuning", sharded.distributed_parts(own)) if self.tuning else None
         if self.tuning and tuning:
             self.tuning.load_state_dict(tuning)
+        self.rollouts.have_differed = bool(saved.values.get("rewards_differ", True))
         self.step = self.last_saved = self.restored = step
+        self._add_earlier_data(saved.values, step)
         for name, value in self.config.model_dump(mode="json").items():
             if name in config and config[name] != value:
                 self.context.metrics.print(f"note: {name} was {config[name]}, and is {value} from now on")
 
     def _check_origin(self, values: Mapping[str, Any], step: int) -> None:
         """Raise if a run like this one cannot continue the checkpoint of *step*, which has *values*; any run can."""
+
+    def _add_earlier_data(self, saved: Mapping[str, Any], step: int) -> None:
+        """Note the data of the checkpoint of *step*, whose state is *saved*, if this start has other data."""
+        self.earlier_data = earlier_data.find(saved, step, self.config.data.model_dump(mode="json"), self._sha256)
+        for each in self.earlier_data:
+            if each.until_step == step:
+                self.context.metrics.print(f"note: the data is not that of the earlier steps: {each}")
 
     def newest(self) -> int | None:
         """Return the step of the newest intact checkpoint with finite numbers. One process calls it: it reads all."""
@@ -226,6 +255,8 @@ class Training:
         if self.last_saved == self.step:
             return
         self._check_finite()
+        if self.examples.tasks:
+            self.rollouts.share()
         if self.context.workers.rank < self.context.workers.shards:
             self._open_checkpoints().save(self.step, self.state())
         self.last_saved = self.step
@@ -315,6 +346,8 @@ class Training:
                 return False
         if self.tuning and self.is_done and not self.tuning.scores:
             self.tuning.restore_best(self.score, trainable_state(self.model))
+            kept = f"the weights of step {self.tuning.best_step}, which did best on all that is held out"
+            self.context.metrics.print(f"the model has {kept}")
             self.last_saved = None
         self.save()
         return True
@@ -440,7 +473,7 @@ class Training:
             yield
         self._flops = counter.get_total_flops()
 
-    def _report(self, totals: Tensor, epoch: int, rate: float, timer: "StepTimer") -> None:
+    def _report(self, totals: Tensor, epoch: int, rate: float, timer: StepTimer) -> None:
         """Report the step over all processes.
 
         Raises:
@@ -467,19 +500,3 @@ class Training:
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "
             "{examples_per_second:.0f} examples/s".format(self.config.steps, **values)
         )
-
-
-class StepTimer:
-    """The mean time of steps between two reports, measured when the device has finished its work."""
-
-    def __init__(self, device: Device, step: int) -> None:
-        self._device, self._step = device, step
-        device.synchronize()
-        self._began = time.perf_counter()
-
-    def seconds_per_step(self, step: int) -> float:
-        self._device.synchronize()
-        now = time.perf_counter()
-        seconds = (now - self._began) / max(1, step - self._step)
-        self._began, self._step = now, step
-        return seconds

@@ -33,6 +33,8 @@ class Parent:
     model: Mapping[str, Tensor]
     data: tuple[Data, ...]
     """Data that the parent and its own parents were trained on."""
+    has_adapters: bool
+    """Whether it trained adapters, and not the whole model."""
 
 
 def load_parent(config: FineTuning) -> Parent:
@@ -44,7 +46,9 @@ def load_parent(config: FineTuning) -> Parent:
     checkpoint = _find_checkpoint(config.parent)
     state = sharded.load_whole(checkpoint)
     data = config.old or parse_data(state.get("data", [state["config"]["data"]]))
-    return Parent(checkpoint.path, checkpoint.step, checkpoint_digest(checkpoint), state["model"], data)
+    has_adapters = state["config"]["model"].get("lora") is not None
+    digest = checkpoint_digest(checkpoint)
+    return Parent(checkpoint.path, checkpoint.step, digest, state["model"], data, has_adapters)
 
 
 def parse_data(entries: Sequence[Mapping[str, Any]]) -> tuple[Data, ...]:

@@ -20,7 +20,16 @@ from workloads.training import (
     precision,
 )
 from workloads.training.checkpointing import check_weights_match
-from workloads.training.config import Conversations, Data, FineTuning, ImageClassifier, Rows, TrainingConfig
+from workloads.training.config import (
+    Conversations,
+    Data,
+    FineTuning,
+    HuggingFace,
+    ImageClassifier,
+    Rows,
+    Tokenized,
+    TrainingConfig,
+)
 from workloads.training.device import Device, select_device
 from workloads.training.fine_tuning import FineTuningState, HeldOutSet
 from workloads.training.fit import layouts
@@ -70,6 +79,7 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     parent = None
     if config.fine_tuning:
         parent = parent_model.load_parent(config.fine_tuning)
+        _check_adapters(config, parent)
         help = "Use the model in its config.json"
         check_weights_match(parent.model, models.trainable_state(model), f"fine_tuning.parent {parent.path}", help)
     _check_rows(config)
@@ -99,15 +109,34 @@ def _suggest_layout(
 def _load_inputs(config: TrainingConfig, parent: Parent | None) -> TrainingInputs:
     learned = [config.data.model_dump(mode="json")]
     if config.fine_tuning is None or parent is None:
-        return TrainingInputs(data.load(config.data), learned=tuple(learned))
+        own = data.load(config.data)
+        return TrainingInputs(own, learned=tuple(learned), sha256=None if config.privacy else own.digest())
     learned += [each.model_dump(mode="json") for each in parent.data]
     old = data.concatenate([data.load(each) for each in parent.data]) if config.old_examples_per_step else None
     own = data.load(config.data)
     if old and data.example_shape(old) != data.example_shape(own):
         problem = f"the old examples have shape {data.example_shape(old)}"
         expected = f"shape {data.example_shape(own)}, as the new examples in the same batches"
-        raise UserError(Diagnostic("fine_tuning.replay", problem, expected, "Use data of the same kind and length"))
-    return TrainingInputs(own, old, parent.model, _tuning(config, config.fine_tuning, parent), tuple(learned))
+        help = "Use data of the same kind"
+        if isinstance(config.data, Tokenized):
+            length = data.example_shape(old)[0]
+            help = f"Set data.sequence_length={length}, or name the old data with the new length as fine_tuning.old"
+        raise UserError(Diagnostic("fine_tuning.replay", problem, expected, help))
+    tuning = _tuning(config, config.fine_tuning, parent)
+    return TrainingInputs(own, old, parent.model, tuning, tuple(learned), None if config.privacy else own.digest())
+
+
+def _check_adapters(config: TrainingConfig, parent: Parent) -> None:
+    """Raise if one of the run and its parent trains adapters, and the other the whole model."""
+    has_adapters = isinstance(config.model, HuggingFace) and config.model.lora is not None
+    if has_adapters == parent.has_adapters:
+        return
+    forms = {True: "adapters", False: "the whole model"}
+    merging = " --merge-adapters" if parent.has_adapters else ""
+    export = f"`python -m workloads.export RUN --to huggingface{merging} --out DIR`"
+    help = f"Export the parent with {export}, and write model.path=DIR in place of fine_tuning"
+    problem, expected = f"it trained {forms[parent.has_adapters]}", f"{forms[has_adapters]}, as in this run"
+    raise UserError(Diagnostic(f"fine_tuning.parent {parent.path}", problem, expected, help))
 
 
 def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> FineTuningState:

@@ -42,6 +42,12 @@ class Rollouts:
 
     def __init__(self, config: TrainingConfig, workers: Workers, device: Device, precision: Precision) -> None:
         self._config, self._workers, self._device, self._precision = config, workers, device, precision
+        self.have_differed = False
+        """Whether two answers to one task have had different rewards, in this process or, after `share`, in any."""
+
+    def share(self) -> None:
+        """Tell all processes whether rewards have differed in any of them. All of them call it."""
+        self.have_differed = self._workers.any(self.have_differed)
 
     def examples(self, model: nn.Module, examples: Examples, indices: Tensor, at_once: int) -> Examples:
         """Return a group of answers to each task of *indices*, as examples with their outcomes.
@@ -54,6 +60,7 @@ class Rollouts:
             answers = self._write(model, examples, indices.tolist(), settings.group, settings.temperature, at_once)
         rewards_of = torch.tensor([each.reward for each in answers]).view(-1, settings.group)
         advantages = grpo.advantages(rewards_of).flatten()
+        self.have_differed |= bool(advantages.any())
         outcomes = torch.tensor(
             [[0.0, each.reward, float(each.reward >= rewards.FULL), float(not each.ended)] for each in answers]
         )

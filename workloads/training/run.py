@@ -19,7 +19,7 @@ from workloads.training import conversations, data, elastic, lineage, lora, memo
 from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
 from workloads.training.config import HuggingFace, Tasks, TrainingConfig
 from workloads.training.evaluation import EvaluationScore
-from workloads.training.fine_tuning import WorseThanParent
+from workloads.training.fine_tuning import NothingLearned, NotPublished
 from workloads.training.loop import RunContext, Training
 from workloads.training.metrics import MetricsLog, elastic_name, file_of
 from workloads.training.parent_model import checkpoint_digest
@@ -48,11 +48,11 @@ def train(
     Args:
         out: Directory for the configuration, metrics and checkpoints; the run resumes from checkpoints in it.
         environment: Variables that the launcher sets for this process.
-        publish_worse: Reason to publish a fine-tuned model that is worse than its parent; None to refuse.
+        publish_worse: Reason to publish a model that is worse than its parent or has learned nothing; None to refuse.
 
     Raises:
         UserError: A check before the first step failed, or a number is not finite.
-        WorseThanParent: The trained model is worse than its parent.
+        NotPublished: The trained model is worse than its parent, or has learned nothing.
     """
     workers = join(config, environment)
     try:
@@ -155,7 +155,7 @@ def _run(
         _check_space(config, training, out, last)
         if context.workers.rank == 0:  # not before: a start that is refused leaves the files of an earlier run
             (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
-            lineage.write_start(out, config, prepared.inputs.examples, prepared.parent, declared, prepared.isolation)
+            lineage.write_start(out, prepared, training.earlier_data, declared)
         _score_start(config, training)
         complete = elastic.run(training, last) if config.elastic else training.run(_synchronize_workers(training), last)
         training.close()
@@ -233,8 +233,11 @@ def _synchronize_workers(training: Training) -> nn.Module:
     workers, tuning = training.context.workers, training.tuning
     workers.broadcast_state(training.model, training.optimizer)
     if workers.shards < workers.size:  # otherwise each process has read its own shard
-        state = (training.step, training.scaler.state_dict(), tuning and tuning.state_dict(), training.references)
-        training.step, scaler_state, tuning_state, training.references = workers.broadcast(state)
+        state = (
+            training.step, training.scaler.state_dict(), tuning and tuning.state_dict(), training.references,
+            training.earlier_data,
+        )  # fmt: skip
+        training.step, scaler_state, tuning_state, training.references, training.earlier_data = workers.broadcast(state)
         training.last_saved = training.step or None
         training.scaler.load_state_dict(scaler_state)
         if tuning and tuning_state:
@@ -288,29 +291,41 @@ def _publish(config: TrainingConfig, training: Training, out: Path, publish_wors
     """Write the result of the run and publish it, after the last checkpoint.
 
     Raises:
-        WorseThanParent: The model is worse than its parent and is not published.
+        NotPublished: The model is worse than its parent, or has learned nothing.
     """
-    worse: WorseThanParent | None = None
+    worse: NotPublished | None = None
     try:
+        _check_learned(training)
         if training.tuning:
             training.tuning.check_not_worse()
-    except WorseThanParent as refusal:
+    except NotPublished as refusal:
         worse = refusal
     lora_config = config.model.lora if isinstance(config.model, HuggingFace) else None
     adapters = lora.adapter_tensors(training.model) if lora_config else {}
     if training.context.workers.rank == 0:
         checkpoint = checkpoint_digest(at_step(out / "checkpoints", training.step))
-        forced = publish_worse if worse else None
-        lineage.write_end(
-            out, training.step, checkpoint, training.tuning, worse is None or forced is not None, forced,
-            training.attack.model_dump() if training.attack else None,
-        )  # fmt: skip
+        attack = training.attack.model_dump() if training.attack else None
+        lineage.write_end(out, training.step, checkpoint, training.tuning, worse, publish_worse, attack)
         if isinstance(config.model, HuggingFace) and lora_config:
             lora.write_adapters(adapters, lora_config, config.model.path, out / "adapter")
     if worse and publish_worse is None:
         raise worse
     if worse:
-        training.context.metrics.print(f"published although worse ({publish_worse}): {worse}")
+        training.context.metrics.print(f"published all the same ({publish_worse}): {worse.reason}")
+
+
+def _check_learned(training: Training) -> None:
+    """Raise if a run on tasks has seen no difference between the rewards of the answers to any task.
+
+    Raises:
+        NothingLearned: No step has changed a weight by a reward.
+    """
+    if training.examples.tasks and not training.rollouts.have_differed:
+        problem = f"in all {training.step} steps, the answers to each task had equal rewards"
+        expected = "some right and some wrong answers to a task, which the model learns from"
+        help = "Read answers of the model to tasks; use easier tasks, train on some answers first, or raise"
+        note = "the model has learned nothing, and is not published"
+        raise NothingLearned(Diagnostic("data.rewards", problem, expected, f"{help} grpo.temperature", note))
 
 
 def _run_on_all(workers: Workers, config: TrainingConfig, action: Callable[[], T]) -> T:

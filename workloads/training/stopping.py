@@ -1,4 +1,5 @@
-"""Stop requests to a training, from an operator, systemd, or a provider that is about to remove the machine."""
+"""Stop requests to a training, from an operator, systemd, a terminal that closes, or a provider that is about to remove
+the machine."""
 
 import signal
 import time
@@ -6,11 +7,11 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopRequest:
-    """Records SIGTERM and SIGINT. The loop checks for a request between two steps; no step is interrupted.
+    """Records SIGTERM, SIGINT and SIGHUP. The loop checks for a request between two steps; no step is interrupted.
 
         with StopRequest(grace_seconds=25) as stopping:
             for step in …:
@@ -48,7 +49,8 @@ class StopRequest:
             raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        ignored = {number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN}  # below nohup
+        self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS if number not in ignored}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -7,6 +7,11 @@ from typing import Any
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_json, read_file
 
+TOKENIZER_FILES = (
+    "chat_template.jinja", "chat_template.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
+"""Files that make tokens of texts and conversations; none of them is code."""
 FILE = "tokenizer.json"
 """The file by which the model was trained, and which vLLM, llama.cpp and the tokenizers package read."""
 

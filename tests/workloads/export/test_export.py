@@ -358,6 +358,22 @@ def test_a_run_that_has_not_ended_is_refused_and_its_checkpoint_is_exported(tmp_
     assert export(checkpoint, tmp_path / "model", False, "fp32")["step"] == 2
 
 
+def test_a_chat_template_that_changed_after_the_training_is_refused(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    chat.write_base(base)
+    template = base / "chat_template.jinja"
+    (tmp_path / "text.txt").write_text("a hospital has wards and beds; " * 8)
+    model = {"kind": "hugging-face", "path": str(base)}
+    text = {"kind": "text", "path": str(tmp_path / "text.txt"), "tokenizer": str(base), "sequence_length": 16}
+    train(config("lora", f"model={json.dumps(model)}", f"data={json.dumps(text)}", *QUICK), tmp_path / "run", {})
+    content = template.read_text()
+    template.write_text("{{ messages }}")
+    assert f"{template}: the file is " in refused(tmp_path / "run", tmp_path / "model")
+    template.write_text(content)
+    (base / "vocab.txt").write_text("new")
+    assert "vocab.txt: the file is " in refused(tmp_path / "run", tmp_path / "model")
+
+
 def test_adapters_of_another_base_are_refused(adapters: Path, base: Path, tmp_path: Path) -> None:
     content = (base / "config.json").read_text()
     try:

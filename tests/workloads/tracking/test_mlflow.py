@@ -101,11 +101,10 @@ def test_a_run_that_is_not_to_be_published_is_no_version(served, tmp_path):
     run = trained(tmp_path)
     tracked(served, run.out)
     report = json.loads((run.out / "lineage.json").read_text())
-    (run.out / "lineage.json").write_text(json.dumps({**report, "published": False, "checkpoint": run.digest}))
+    refused = {"published": False, "refused": "equal rewards", "checkpoint": run.digest}
+    (run.out / "lineage.json").write_text(json.dumps({**report, **refused}))
 
-    with pytest.raises(
-        TrackingRefused, match="the model of this run is worse than its parent; a model that is not worse"
-    ):
+    with pytest.raises(TrackingRefused, match="the run has not published its model: equal rewards; a model that the"):
         register(served.as_("tina"), run.out, "worse")
 
 

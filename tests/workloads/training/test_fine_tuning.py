@@ -42,7 +42,9 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_model_that_forgets_is_published_only_with_a_reason(parent: Path, tmp_path: Path) -> None:
+def test_a_model_that_forgets_is_published_only_with_a_reason(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     changes = (HIGH, "steps=40", child(parent))
     with pytest.raises(WorseThanParent) as refused:
         train(tmp_path, *changes)
@@ -56,6 +58,22 @@ def test_a_model_that_forgets_is_published_only_with_a_reason(parent: Path, tmp_
     assert train(tmp_path, *changes, publish_worse="low digits are retired")
     assert (lineage(tmp_path)["published"], lineage(tmp_path)["forced"]) == (True, "low digits are retired")
     assert_same(before, weights(tmp_path))
+    printed = capsys.readouterr().out
+    assert "the model has the weights of step 20, which did best on all that is held out" in printed
+    [published] = [line for line in printed.splitlines() if "published" in line]
+    assert published.startswith("published all the same (low digits are retired): the accuracy is ")
+    assert "not published" not in published and "--publish-worse" not in published
+
+
+def test_other_held_out_data_is_refused_as_the_parent_was_not_scored_on_it(parent: Path, tmp_path: Path) -> None:
+    changes = ("steps=40", child(parent))
+    train(tmp_path, HIGH, *changes, stop_at=20)
+    with pytest.raises(UserError) as error:
+        train(tmp_path, "data.only=[8,9]", *changes)
+    assert "checkpoint of step 20: the held-out examples are not those by which its parent was scored" in str(
+        error.value
+    )
+    assert "those of digits 8, 9 are new" in str(error.value)
 
 
 def test_replay_keeps_what_was_known(parent: Path, tmp_path: Path) -> None:
@@ -122,6 +140,19 @@ def test_a_parent_that_is_not_there_is_refused(tmp_path: Path) -> None:
     )
     assert "models:/digits@best cannot be fetched: MLFLOW_TRACKING_URI is not set" in refused(
         tmp_path, 'fine_tuning={"parent": "models:/digits@best"}'
+    )
+
+
+def test_old_texts_of_another_length_are_refused_with_the_length(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("a hospital has wards and beds; " * 300)
+    text = (f"data.path={tmp_path / 'text'}", "data.held_out=0.1", "steps=2", "global_batch=4")
+    given = config("deepseek-v3-tiny", *text, "data.sequence_length=32")
+    train_whole(given, tmp_path / "parent", {})
+    with pytest.raises(UserError) as error:
+        longer = (*text, "data.sequence_length=48", child(tmp_path / "parent", replay=0.5))
+        train_whole(config("deepseek-v3-tiny", *longer), tmp_path / "child", {})
+    assert "Set data.sequence_length=32, or name the old data with the new length as fine_tuning.old" in str(
+        error.value
     )
 
 

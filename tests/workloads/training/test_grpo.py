@@ -17,6 +17,7 @@ from tests.support.training_runs import assert_same, config, read_metrics, weigh
 from workloads.errors import UserError
 from workloads.training import data, grpo, memory
 from workloads.training.config import Tasks
+from workloads.training.fine_tuning import NothingLearned
 from workloads.training.initial_weights import build
 from workloads.training.models import build_shapes
 from workloads.training.rollouts import batches, ends_of, generate
@@ -217,10 +218,39 @@ def test_a_model_learns_the_rule_from_rewards_alone(
     assert lines[-1]["held_out_accuracy"] > 0.8
 
     constant = changes(model, start, rows, "steps=3", rate, lora=lora, rewards=[{"kind": "constant"}])
-    train(config("grpo", *constant), tmp_path / "constant", {})
+    with pytest.raises(NothingLearned, match="in all 3 steps, the answers to each task had equal rewards"):
+        train(config("grpo", *constant), tmp_path / "constant", {})
     assert {line["loss"] for line in reports(tmp_path / "constant")} == {0}
     if not lora:
         assert_same(weights(parent), weights(tmp_path / "constant"))
+
+
+def test_a_run_that_learned_nothing_is_published_with_a_reason_only(
+    model: Path, parent: Path, rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = config("grpo", *changes(model, parent, rows, "steps=2", rewards=[{"kind": "boxed"}]))
+    for _ in range(2):  # started again, it still has learned nothing
+        with pytest.raises(NothingLearned) as refused:
+            train(given, tmp_path, {})
+    assert "the model has learned nothing, and is not published" in str(refused.value)
+    lineage = json.loads((tmp_path / "lineage.json").read_text())
+    assert (lineage["published"], lineage["refused"]) == (False, refused.value.reason)
+    assert train(given, tmp_path, {}, publish_worse="a baseline")
+    lineage = json.loads((tmp_path / "lineage.json").read_text())
+    assert (lineage["published"], lineage["forced"]) == (True, "a baseline")
+    assert f"published all the same (a baseline): {refused.value.reason}\n" in capsys.readouterr().out
+
+
+def test_a_difference_of_rewards_is_remembered_by_checkpoints(
+    model: Path, parent: Path, rows: str, tmp_path: Path
+) -> None:
+    """
+    The last start of a run may see none.
+    """
+    given = changes(model, parent, rows)
+    train(config("grpo", *given), tmp_path, {}, stop_at=3)
+    easy = changes(model, parent, rows, "steps=4", rewards=[{"kind": "constant"}])
+    assert train(config("grpo", *easy), tmp_path, {})
 
 
 def test_a_stop_changes_nothing(model: Path, parent: Path, rows: str, tmp_path: Path) -> None:
@@ -236,7 +266,8 @@ def test_a_stop_changes_nothing(model: Path, parent: Path, rows: str, tmp_path: 
 def test_two_processes_write_answers_of_their_own(arguments: list[str], model: Path, rows: str, tmp_path: Path) -> None:
     given = changes(model, None, rows, "accumulate=2")
     for each in [arguments, []] if arguments else [[]]:
-        train_by_ranks(2, tmp_path / "two", "grpo", *given, arguments=each)
+        # no answer of the untrained model has a reward
+        train_by_ranks(2, tmp_path / "two", "grpo", *given, arguments=[*each, "--publish-worse", "a test"])
     last = reports(tmp_path / "two")[-1]
     assert last["step"] == 6 and last["answer_tokens"] > 1
     assert read_metrics(tmp_path / "two")[-1]["event"] == "finished"

@@ -20,6 +20,8 @@ from workloads.training.metrics import MetricsLog
 from workloads.training.models import Classifier
 from workloads.training.run import _run_on_all
 from workloads.training.run import train as train_whole
+from workloads.training.sharded import load_whole
+from workloads.training.stopping import StopRequest
 from workloads.training.workers.workers import Alone
 
 TINY = ("steps=4", "global_batch=2", "report_every_steps=1", "saving.every_steps=2", "data.sequence_length=32")
@@ -123,19 +125,64 @@ def test_a_metric_stands_for_the_whole_batch_of_its_step(tmp_path: Path) -> None
     assert all(0 <= line["accuracy"] <= 1 and line["examples_per_second"] > 0 for line in steps)
 
 
-def test_a_run_that_is_asked_to_stop_saves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_asked_to_stop_saves_first(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def tell(metrics: MetricsLog, text: str) -> None:
         if text.startswith("step 4/"):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
+    before = signal.signal(number, signal.SIG_DFL)  # a background job may ignore it
     monkeypatch.setattr(MetricsLog, "print", tell)
-    assert not train(tmp_path)
+    try:
+        assert not train(tmp_path)
+    finally:
+        signal.signal(number, before)
     monkeypatch.undo()
     assert read_metrics(tmp_path)[-1] == {"event": "stopped", "step": 4}
 
     train(tmp_path)
     train(tmp_path / "whole")
     assert_same(weights(tmp_path / "whole"), weights(tmp_path))
+
+
+def test_a_run_below_nohup_goes_on_when_its_terminal_closes() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest(grace_seconds=1) as stopping:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopping()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_lineage_has_all_data_of_a_run_with_the_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A later start had replaced the data of an earlier one, in the lineage and for the children of the run.
+    """
+    low, high = "data.only=[0,1,2,3,4]", "data.only=[5,6,7,8,9]"
+    train(tmp_path, low, stop_at=4)
+    [first] = json.loads((tmp_path / "lineage.json").read_text())["data"]
+    train(tmp_path, high, stop_at=8)
+    assert f"note: the data is not that of the earlier steps: until step 4 it was digits, {first['sha256'][:12]}" in (
+        capsys.readouterr().out
+    )
+    train(tmp_path, high)
+    own, earlier = json.loads((tmp_path / "lineage.json").read_text())["data"]
+    assert (own["only"], "until_step" in own) == ([5, 6, 7, 8, 9], False)
+    known = {key: value for key, value in first.items() if key not in ("examples", "left_out")}
+    assert earlier == {**known, "until_step": 4}
+    found = newest(tmp_path / "checkpoints")
+    assert found and [each["only"] for each in load_whole(found)["data"]] == [own["only"], first["only"]]
+
+
+def test_data_that_moved_is_the_same_data(tmp_path: Path) -> None:
+    text = "data.bytes_at_most=5000"
+    for name, stop_at in (("before", 2), ("after", 4)):
+        (tmp_path / name).write_text("a hospital has wards and beds; " * 300)
+        train(tmp_path / "run", text, f"data.path={tmp_path / name}", *TINY, recipe="deepseek-v3-tiny", stop_at=stop_at)
+    assert len(json.loads((tmp_path / "run" / "lineage.json").read_text())["data"]) == 1
 
 
 def test_a_stop_request_to_another_process_is_heard_at_the_next_step(tmp_path: Path) -> None:

@@ -108,6 +108,24 @@ def test_all_weights_are_trained_without_adapters(directory: Path, tmp_path: Pat
     assert not any(torch.equal(value, after[name]) for name, value in before.named_parameters())
 
 
+@pytest.mark.parametrize("adapters", [False, True])
+def test_a_parent_of_the_other_form_is_refused_with_the_way_out(
+    adapters: bool, directory: Path, tmp_path: Path
+) -> None:
+    """
+    Before, the message was about the shape of the first weight, and no change of a shape would have helped.
+    """
+    train(tmp_path / "parent", *changes(directory, lora=not adapters), "steps=2")
+    tuning = f"fine_tuning={json.dumps({'parent': str(tmp_path / 'parent')})}"
+    with pytest.raises(UserError) as error:
+        train(tmp_path / "child", *changes(directory, lora=adapters), tuning)
+    forms = ["adapters", "the whole model"]
+    own, other = forms if adapters else reversed(forms)
+    merging = "" if adapters else " --merge-adapters"
+    assert f"it trained {other}; {own}, as in this run. Export the parent with" in str(error.value)
+    assert f"--to huggingface{merging} --out DIR`, and write model.path=DIR in place of fine_tuning" in str(error.value)
+
+
 def test_its_base_is_written_down_by_content(directory: Path, tmp_path: Path) -> None:
     train(tmp_path, *changes(directory))
     base = json.loads((tmp_path / "lineage.json").read_text())["base"]

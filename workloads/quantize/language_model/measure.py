@@ -21,6 +21,7 @@ from workloads.training import evaluation
 from workloads.training.device import select_device
 from workloads.training.fine_tuning import HeldOutSet
 from workloads.training.lineage import NAME as LINEAGE
+from workloads.training.lineage import UNTIL
 from workloads.training.models import SAFE, LanguageModel
 from workloads.training.parent_model import parse_data
 from workloads.training.precision import Precision
@@ -29,7 +30,7 @@ from workloads.training.workers.workers import Alone
 
 # Shape letters: S tokens, V tokens of the vocabulary.
 
-ADDED = ("examples", "sha256", "left_out")
+ADDED = ("examples", "sha256", "left_out", UNTIL)
 """Entries of a data set in a run's lineage that are no settings of it."""
 BATCH = 4
 """Examples of a training that are evaluated at once."""
@@ -195,6 +196,11 @@ def held_out_sets(training: Path) -> list[HeldOutSet]:
 
 def parse_held_out(entries: Sequence[Mapping[str, Any]]) -> list[HeldOutSet]:
     """Return the data sets of a run's lineage that have a held-out part, in their order."""
-    sets = parse_data([{key: value for key, value in entry.items() if key not in ADDED} for entry in entries])
+    configs: list[dict[str, Any]] = []
+    for entry in entries:
+        config = {key: value for key, value in entry.items() if key not in ADDED}
+        if config not in configs:  # an earlier content of the same files is not there any more
+            configs.append(config)
+    sets = parse_data(configs)
     found = [HeldOutSet(each, training_data.held_out(each)) for each in sets]
     return [each for each in found if len(each.examples)]

@@ -15,12 +15,13 @@ from workloads.training.config import ImageClassifier, Preferences, TrainingConf
 from workloads.training.data import Examples, concatenate
 from workloads.training.divergence import are_finite, divergence
 from workloads.training.evaluation import evaluating, make_batch
-from workloads.training.loop import RunContext, StepTimer, Training, TrainingInputs
+from workloads.training.loop import RunContext, Training, TrainingInputs
 from workloads.training.models import vocabulary_size
 from workloads.training.objective import Batch
 from workloads.training.privacy import attack, clipping, noise, planted, units
 from workloads.training.privacy.budget import RunBudget
 from workloads.training.schedule import learning_rate
+from workloads.training.step_timer import StepTimer
 
 
 class PrivateTraining(Training):

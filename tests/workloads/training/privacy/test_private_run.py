@@ -93,10 +93,14 @@ def test_nothing_but_the_weights_is_published(tmp_path: Path) -> None:
     assert [each["sha256"] for each in lineage["data"]] == [None]
     found = newest(tmp_path / "out/checkpoints")
     assert found
-    assert load(found).keys() == {
+    saved = load(found)
+    assert (saved["data_sha256"], saved["earlier_data"]) == (None, [])
+    assert saved.keys() == {
         "step",
         "config",
         "data",
+        "data_sha256",
+        "earlier_data",
         "model",
         "distributed",
         "optimizer",
