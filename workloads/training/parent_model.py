@@ -68,7 +68,8 @@ def _find_checkpoint(parent: str) -> Checkpoint:
         return Checkpoint(path, manifest.read(path))
     checkpoint = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
     if checkpoint is None:
-        raise UserError(Diagnostic(where, f"{path} has no checkpoint", "a checkpoint on every host", help))
+        problem = f"{path} has no checkpoint" if path.exists() else f"{path} does not exist"
+        raise UserError(Diagnostic(where, problem, "a checkpoint on every host", help))
     return checkpoint
 
 

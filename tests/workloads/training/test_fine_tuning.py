@@ -135,9 +135,10 @@ def refused(out: Path, *changes: str) -> str:
 
 def test_a_parent_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, child(tmp_path / "gone")) == (
-        f"fine_tuning.parent: {tmp_path / 'gone'} has no checkpoint; a checkpoint on every host. "
+        f"fine_tuning.parent: {tmp_path / 'gone'} does not exist; a checkpoint on every host. "
         "Name the directory of a run or of one of its checkpoints."
     )
+    assert f"{tmp_path} has no checkpoint; a checkpoint on every host." in refused(tmp_path / "out", child(tmp_path))
     assert "models:/digits@best cannot be fetched: MLFLOW_TRACKING_URI is not set" in refused(
         tmp_path, 'fine_tuning={"parent": "models:/digits@best"}'
     )
