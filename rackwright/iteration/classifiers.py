@@ -66,7 +66,7 @@ class Classifiers:
         parameters = self.publishing_parameters(context.request, context.work.starting_model)
         target, settings = parameters["target"], context.work.directory / "quantize.json"
         write_atomic(settings, json.dumps(parameters["settings"], indent=2) + "\n")
-        argv = ("--data", TRAINING, "--target", target, "--out", context.model, "--settings", settings)
+        argv = ("--data", TRAINING, "--target", target, "--out", context.model, "--replace", "--settings", settings)
         status, last_line = context.run_python(QUANTIZER, context.training, *argv)
         if status == 1:
             problem = f"the quantised model fails its gate: {last_line!r}"
@@ -100,9 +100,8 @@ def _compare(context: IterationContext, stage: Stage, candidate: Path) -> list[s
     out, served = context.work.directory / COMPARISONS[stage], context.work.starting_model
     if (version := model_directory.read(served.directory).version) != served.version:
         problem, expected = f"the directory has version {version}", f"the served version, {served.version}"
-        raise DeclarationError(
-            Diagnostic(str(served.directory), problem, expected, "Publish the served version there again")
-        )
+        help = "Publish the served version there again, with --replace"
+        raise DeclarationError(Diagnostic(str(served.directory), problem, expected, help))
     argv = (served.directory, candidate, "--training", context.training, "--out", out)
     status, last_line = context.run_python(COMPARE, *argv)
     if status:

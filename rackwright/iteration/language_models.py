@@ -148,6 +148,8 @@ class LanguageModels:
         form, dtype = FORMS[served.target], parameters["settings"]["dtype"]
         report = context.work.directory / REPORT
         report.unlink(missing_ok=True)  # of an earlier choice of the format
+        for name in (EXPORT, QUANTIZATION):  # of an earlier start, which may have ended while it removed them
+            shutil.rmtree(context.work.directory / name, ignore_errors=True)
         is_converted, is_rounded = (dtype in QUANTIZED[each] for each in ("huggingface", "gguf"))
         exported = self._export(context, form.export, EXPORTED if is_converted else dtype, is_rounded)
         if is_rounded:
@@ -159,7 +161,7 @@ class LanguageModels:
         card = ("--card", served.directory / CARD) if (served.directory / CARD).is_file() else ()
         source = made / form.file
         status, last_line = context.run_python(
-            form.publisher, source, "--name", served.name, "--out", context.model, *card
+            form.publisher, source, "--name", served.name, "--out", context.model, "--replace", *card
         )
         if status:
             raise ProcessFailed(form.publisher, status, last_line)

@@ -261,7 +261,7 @@ def _load_model(stack: Stack, name: str, server: Server) -> Model | None:
     try:
         model_directory.check_files((stack.project / wanted.path).resolve(), model)
     except DamagedModel as error:
-        help = "Publish the model again, whose files are copies"
+        help = "Publish the model again, with --replace: its files are copies"
         raise DeclarationError(replace(error.diagnostic, where=place, help=help)) from None
     return _check_model(name, place, server, model)
 

@@ -405,7 +405,7 @@ def test_a_hostile_model_is_refused(log: Log, tmp_path: Path) -> str:
     config = {"architectures": ["Qwen2ForCausalLM"], "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 8}
 
     def publish() -> Any:
-        return publish_vllm(source, "m", None, tmp_path / "out")
+        return publish_vllm(source, "m", None, tmp_path / "out", replace=True)
 
     for name, body in JSON.items():
         (source / "config.json").write_bytes(body)

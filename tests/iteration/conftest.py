@@ -34,14 +34,16 @@ servers:
 MANIFEST, TUNED = b"the manifest of a checkpoint", b"that of one that was tuned"
 
 
-def publish(directory: Path, content: bytes, lineage: dict[str, Any]) -> str:
+def publish(directory: Path, content: bytes, lineage: dict[str, Any], replace: bool = True) -> str:
     """Publish a model that keeps all of its accuracy, and return its version."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     weights = directory.parent / "weights"
     weights.write_bytes(content)
     tensor = Tensor(name="x", datatype="FP32", shape=(-1, 8, 8))
     values = {"gate": {"found": {"accuracy_kept": 1.0}}, "target": "cpu", "precision": "int8", **lineage}
-    return model_directory.publish(directory, {"model.onnx": weights}, "digits", (tensor,), (tensor,), values).version
+    files = {"model.onnx": weights}
+    made = model_directory.publish(directory, files, "digits", (tensor,), (tensor,), values, replace=replace)
+    return made.version
 
 
 def trained(checkpoint: bytes = MANIFEST) -> dict[str, Any]:
@@ -129,7 +131,8 @@ class FakeActions:
 
     def _publish(self, argv: Sequence[str], status: int) -> None:
         if not status:
-            publish(Path(argv[argv.index("--out") + 1]), self.weights, {"source": {"training": trained(TUNED)}})
+            out, lineage = Path(argv[argv.index("--out") + 1]), {"source": {"training": trained(TUNED)}}
+            publish(out, self.weights, lineage, replace="--replace" in argv)
 
     def promote(self, model: str) -> None:
         stack = load_stack("serving", self.project)

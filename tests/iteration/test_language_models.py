@@ -35,14 +35,17 @@ def trained(content: bytes = MANIFEST, dtype: str = "bf16", **model: Any) -> dic
     return {"run": "lora", "checkpoint": sha256(content).hexdigest(), "config": config, "dtype": dtype}
 
 
-def publish(directory: Path, content: bytes, training: dict[str, Any], runtime: Any = "llama.cpp") -> Model:
+def publish(
+    directory: Path, content: bytes, training: dict[str, Any], runtime: Any = "llama.cpp", replace: bool = True
+) -> Model:
     """Publish a language model with a card."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     weights, card = directory.parent / "weights", directory.parent / "card"
     weights.write_bytes(content)
     card.write_text("# Made by us\n")
     files = {"model.gguf": weights, "card.md": card}
-    return model_directory.publish(directory, files, "chat", (), (), {"training": training}, runtime=runtime)
+    lineage = {"training": training}
+    return model_directory.publish(directory, files, "chat", (), (), lineage, runtime=runtime, replace=replace)
 
 
 def score(data: str, before: tuple[float, float], after: tuple[float, float], answers: int = 400) -> dict[str, Any]:
@@ -68,13 +71,14 @@ class LanguageActions(FakeActions):
             record = {"checkpoint": sha256(TUNED).hexdigest(), "step": 100, "scores": self.scores}
             (out / "lineage.json").write_text(json.dumps(record))
         if name == "export" and not status:
-            out.mkdir(exist_ok=True)
+            out.mkdir()
             (out / "lineage.json").write_text(json.dumps({"quantization": {"gate": {"after": self.quantized}}}))
         if name == "language_model" and not status:
             out.mkdir()
             out.with_name(f"{out.name}.report.json").write_text(json.dumps({"gate": {"after": self.quantized}}))
         if name in ("gguf", "vllm") and not status:
-            publish(out, self.weights, trained(TUNED), "vllm" if name == "vllm" else "llama.cpp")
+            runtime = "vllm" if name == "vllm" else "llama.cpp"
+            publish(out, self.weights, trained(TUNED), runtime, replace="--replace" in argv)
         return status, f"{name} has ended"
 
 
@@ -164,7 +168,7 @@ def test_adapters_are_merged_and_the_form_stays_that_of_the_served_model(
     ]  # fmt: skip
     assert actions.ran[2] == [
         "workloads.serving.gguf", str(directory / "export" / "model.gguf"), "--name", "chat", "--out",
-        str(directory / "model"), "--card", str(chats / ".rackwright" / "models" / "digits" / "card.md"),
+        str(directory / "model"), "--replace", "--card", str(chats / ".rackwright" / "models" / "digits" / "card.md"),
     ]  # fmt: skip
     assert not (directory / "export").exists(), "the published model is a copy of it"
 
@@ -182,7 +186,7 @@ def test_a_whole_model_for_vllm_is_exported_as_a_directory(chats: Path, ask: Ask
     exported = ["--to", "huggingface", "--dtype", "fp16", "--out", str(out / "export")]
     assert actions.ran == [
         ["workloads.export", str(out / "training"), *exported],
-        ["workloads.serving.vllm", str(out / "export"), "--name", "chat", "--out", str(out / "model")],
+        ["workloads.serving.vllm", str(out / "export"), "--name", "chat", "--out", str(out / "model"), "--replace"],
     ]
 
 
@@ -215,7 +219,8 @@ def test_a_model_for_vllm_is_quantised_between_export_and_publication(
         ["workloads.export", str(out / "training"), "--to", "huggingface", "--dtype", "bf16",
          "--out", str(out / "export")],
         ["workloads.quantize.language_model", str(out / "export"), "--to", "int4", *judged],
-        ["workloads.serving.vllm", str(out / "quantised"), "--name", "chat", "--out", str(out / "model")],
+        ["workloads.serving.vllm", str(out / "quantised"), "--name", "chat", "--out", str(out / "model"),
+         "--replace"],
     ]  # fmt: skip
     assert not (out / "export").exists() and not (out / "quantised").exists(), "the published model is a copy of both"
     assert [each["after"] for each in LanguageModels().figures(context.work)] == [0.85, 0.795]
@@ -266,6 +271,19 @@ def test_after_an_interruption_the_stage_continues(chats: Path, ask: Ask, action
     assert actions.names[before:] == stage
     assert iterate(ask(), actions)["outcome"] == "served"
     assert actions.names[before:] == stage, "everything is done"
+
+
+def test_the_publication_continues_after_a_crash_at_any_place(chats: Path, ask: Ask, actions: LanguageActions) -> None:
+    actions.interrupts = "gguf"
+    with pytest.raises(KeyboardInterrupt):
+        iterate(ask(), actions)
+    directory = work(chats)
+    (directory / "export" / "lineage.json").unlink()  # it was being removed
+    publish(directory / "model", b"the same", trained(TUNED))  # the state on the drive does not know of it yet
+
+    actions.interrupts = ""
+    assert iterate(ask(), actions)["outcome"] == "served"
+    assert not (directory / "export").exists()
 
 
 def test_the_next_iteration_starts_from_this_one(chats: Path, ask: Ask, actions: LanguageActions) -> None:

@@ -83,7 +83,8 @@ def test_what_lost_too_much_is_refused_before_any_host_is_asked(
 def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: Path) -> None:
     (project / "models" / "weights").write_bytes(b"GGUF")
     files = {"model.gguf": project / "models" / "weights"}
-    model_directory.publish(project / "models" / "digits", files, "talk", (), (), {}, runtime="llama.cpp")
+    directory = project / "models" / "digits"
+    model_directory.publish(directory, files, "talk", (), (), {}, runtime="llama.cpp", replace=True)
     path, waived = project / "stacks" / "serving.yaml", "set: {max_batch: 8}\n    gate: {accuracy_kept: null}"
     path.write_text(SERVERS.replace("set: {max_batch: 8}", waived))
     spec = specs(project)["cinder/digits"]

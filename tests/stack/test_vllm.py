@@ -78,7 +78,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         code = {"code_sha256": sizes.pop("code_sha256")} if sizes and "code_sha256" in sizes else {}
         lineage = {} if sizes is None else {"sizes": sizes, **code}
         weights = {"model.safetensors": tmp_path / "weights"}
-        model_directory.publish(tmp_path / "models" / "talk", weights, "talk", (), (), lineage, runtime="vllm")
+        talk = tmp_path / "models" / "talk"
+        model_directory.publish(talk, weights, "talk", (), (), lineage, runtime="vllm", replace=True)
         found = {declared.name: declared.spec for declared in declare(load_stack("serving", tmp_path))}
         return {name: spec for name, spec in found.items() if isinstance(spec, ServerSpec)}
 
@@ -390,7 +391,8 @@ def test_processors_need_no_gpus_in_the_catalogue(project: Project) -> None:
 def test_options_of_vllm_are_for_its_models(project: Project, tmp_path: Path) -> None:
     project(B70, "wide")
     directory = tmp_path / "models" / "talk"
-    model_directory.publish(directory, {"w": tmp_path / "weights"}, "talk", (), (), {}, runtime="llama.cpp")
+    weights = {"w": tmp_path / "weights"}
+    model_directory.publish(directory, weights, "talk", (), (), {}, runtime="llama.cpp", replace=True)
     path = tmp_path / "stacks" / "serving.yaml"
     path.write_text(path.read_text() + "    vllm: {gpus: 2}\n")
     with pytest.raises(DeclarationError, match=r"servers.talk.vllm: got vllm and a model of llama.cpp"):

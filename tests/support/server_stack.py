@@ -42,7 +42,7 @@ def publish(directory: Path, content: bytes, kept: float | None) -> str:
     tensor = Tensor(name="x", datatype="FP32", shape=(-1, 2))
     lineage = {} if kept is None else {"gate": {"found": {"accuracy_kept": kept}}}
     files = {"model.onnx": directory.parent / "weights"}
-    return model_directory.publish(directory, files, "digits", (tensor,), (tensor,), lineage).version
+    return model_directory.publish(directory, files, "digits", (tensor,), (tensor,), lineage, replace=True).version
 
 
 @pytest.fixture

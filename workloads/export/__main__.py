@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
 from workloads.export.register import register
-from workloads.serving.exported import LINEAGE, exported_lineage
+from workloads.output_directory import OutputDirectory, add_arguments
+from workloads.serving.exported import EXPORT, LINEAGE
 from workloads.tracking import connect
 from workloads.tracking.server import URL
 
@@ -41,6 +42,7 @@ def export(
     dtype: str = "fp32",
     to: str = "huggingface",
     may_lose: float = 0.01,
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Export the model of *run* to *directory*, whole or not at all, and return its lineage.
 
@@ -49,32 +51,29 @@ def export(
         dtype: Number format of the weights: fp32, bf16 or fp16, and for gguf also q8_0.
         to: Format of the export: huggingface or gguf.
         may_lose: Largest loss of accuracy by q8_0, on each data set of which the run holds a part out.
+        replace: Whether the export replaces another one in *directory*.
 
     Raises:
         UserError: The run has no such model, *directory* exists, or its drive is full.
         LessAccurate: q8_0 loses more.
         ExportDiffers: The export is not the trained model.
     """
-    if directory.exists() and not (directory / LINEAGE).is_file():
-        problem, expected = "the directory exists, and is no export", f"no directory, or one with a {LINEAGE}"
-        raise UserError(Diagnostic(str(directory), problem, expected, "Choose another directory"))
+    output = OutputDirectory(directory, EXPORT, replace)
+    output.check()
     from workloads.checkpoint import disk
     from workloads.export import trained
-    from workloads.serving.model import replace
 
     model = trained.load(run)
     _check_adapters(model.lora is not None, merge_adapters, run, to)
     _check_dtype(dtype, to)
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        made = _write(model, partial, merge_adapters, dtype, to, may_lose)
-        written = sorted(partial.iterdir())
-        files = {each.name: {"bytes": each.stat().st_size, "sha256": disk.sha256(each)} for each in written}
-        lineage = {**model.lineage, **made, "files": files}
-        (partial / LINEAGE).write_text(json.dumps(lineage, indent=2) + "\n")
-        replace(partial, directory)
+        with output.write() as partial:
+            made = _write(model, partial, merge_adapters, dtype, to, may_lose)
+            written = sorted(partial.iterdir())
+            files = {each.name: {"bytes": each.stat().st_size, "sha256": disk.sha256(each)} for each in written}
+            lineage = {**model.lineage, **made, "files": files}
+            (partial / LINEAGE).write_text(json.dumps(lineage, indent=2) + "\n")
+            output.publish(partial)
     except Exception as error:  # each library that writes has an error of its own, with the system's text
         if os.strerror(errno.ENOSPC) not in str(error):
             raise
@@ -82,8 +81,6 @@ def export(
         problem = f"its drive has no room for the export: {free / 1e6:.1f} MB are free"
         help = "Free some space, or choose another file system; nothing of the export was left"
         raise UserError(Diagnostic(str(directory), problem, help=help)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return lineage
 
 
@@ -129,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.export", __doc__, STATUS)
     parser.add_argument("run", metavar="RUN", type=Path, help="directory of a finished run, or of a checkpoint")
     parser.add_argument("--to", choices=("huggingface", "gguf"), required=True, help="format of the export")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the export")
+    add_arguments(parser, "the export")
     parser.add_argument(
         "--merge-adapters", action="store_true", help="add LoRA adapters to the weights of their base model"
     )
@@ -146,17 +143,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--register", metavar="MODEL", help="register the export as a version of this model")
     args = parser.parse_args(argv)
-    earlier = exported_lineage(args.out).get("training", {}).get("checkpoint")
+    earlier = EXPORT.describe(args.out)
     server = connect(args.tracking, os.environ) if args.register else None
-    lineage = export(args.run, args.out, args.merge_adapters, args.dtype, args.to, args.may_lose)
+    lineage = export(args.run, args.out, args.merge_adapters, args.dtype, args.to, args.may_lose, args.replace)
     if server:
         print(f"{register(server, args.out, args.register)} is registered at {server.url}", flush=True)
     size = sum(file["bytes"] for file in lineage["files"].values()) / 1e6
     print(
         f"exported {args.out}: {lineage['run']}, step {lineage['step']}, {size:.1f} MB; {lineage['proof']}", flush=True
     )
-    if earlier is not None and earlier != lineage["checkpoint"]:
-        print("it replaces the export of another checkpoint, which was there", flush=True)
+    if earlier:
+        print(f"it replaces {earlier}", flush=True)
     return 0
 
 

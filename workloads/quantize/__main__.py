@@ -20,7 +20,9 @@ from pathlib import Path
 from workloads import config_file
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
+from workloads.output_directory import OutputDirectory, add_arguments
 from workloads.quantize.config import QuantizeSettings
+from workloads.serving.model import MODEL
 from workloads.tracking.registry import cache_directory
 from workloads.tracking.server import URL, connect
 
@@ -33,7 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, metavar="FILE.npz|digits|training",
                         help="inputs by name, and labels; training: all data that MODEL was trained with")  # fmt: skip
     parser.add_argument("--target", required=True, metavar="cpu|GPU", help="cpu, or a GPU's name in the catalogue")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the published model")
+    add_arguments(parser, "the published model")
     parser.add_argument(
         "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"the MLflow server; or set {URL}"
     )
@@ -59,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
+    output = OutputDirectory(args.out, MODEL, args.replace, ".report")
+    output.check()  # before the download of a registered model
     from workloads.quantize import versions
     from workloads.quantize.run import quantize
 
@@ -80,9 +84,8 @@ def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
         model, fetched_version = versions.fetch(server, args.model, cache_directory())
         version = str(fetched_version)
         _print_line(f"{args.model} is {version}")
-    outcome = quantize(model, args.data, args.target, args.out, settings, _print_line, version)
-    report = args.out.with_name(f"{args.out.name}.report")
-    where = f"the report is {report / 'report.md'}"
+    outcome = quantize(model, args.data, args.target, output, settings, _print_line, version)
+    where = f"the report is {output.report / 'report.md'}"
     if not outcome.has_passed:
         print(f"not published: {'; '.join(outcome.shortfalls)}; {where}", file=sys.stderr, flush=True)
         return 1
@@ -91,7 +94,7 @@ def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
          f"{describe_speed(before.seconds[1] / after.seconds[1])}, "
          f"rows per second {describe_speed(after.speed(before))}; {where}")  # fmt: skip
     if args.register:
-        registered_version = versions.register(server, args.out, report, args.register)
+        registered_version = versions.register(server, args.out, output.report, args.register)
         _print_line(f"registered {registered_version} at {server.url}")
         if args.alias:
             versions.set_alias(server, registered_version, args.alias)

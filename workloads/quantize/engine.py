@@ -21,9 +21,10 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
+from workloads.output_directory import OutputDirectory, add_arguments
 from workloads.process_variables import python_path
 from workloads.serving import model as model_directory
-from workloads.serving.model import Model, publish
+from workloads.serving.model import MODEL, Model, publish
 from workloads.serving.runtimes.cuda import CudaGpu
 
 STATUS = "Exit status: 0 built, 1 the model is damaged, 2 wrong input, 4 TensorRT failed."
@@ -56,6 +57,7 @@ def build(
     architecture: str = "",
     python: str = sys.executable,
     builder: BuilderSettings = BuilderSettings(),
+    replace: bool = False,
 ) -> Model:
     """Write the engine of the published model in *directory* to *out*, whole or not at all, and return its metadata.
 
@@ -65,10 +67,12 @@ def build(
         architecture: The compute capability to build for, ``8.6``; empty: that of this computer's GPU. Only TensorRT
             for RTX builds for others.
         python: The interpreter of an environment with that library.
+        replace: Whether the engine replaces another model in *out*.
 
     Raises:
-        UserError: there is no GPU or TensorRT, or it cannot build the model.
+        UserError: there is no GPU or TensorRT, it cannot build the model, or *out* exists.
     """
+    OutputDirectory(out, MODEL, replace).check()
     source = model_directory.read(directory)
     model_directory.verify(directory, source)
     [name] = [name for name in source.files if name.endswith(".onnx")] or [""]
@@ -103,7 +107,7 @@ def build(
             lineage["trtexec"] = trtexec_line(name, file, shapes, builder)
         return publish(
             out, {file: engine}, source.name, source.inputs, source.outputs, {**source.lineage, "engine": lineage},
-            runtime="tensorrt",
+            runtime="tensorrt", replace=replace,
         )  # fmt: skip
 
 
@@ -151,7 +155,7 @@ def _build_engine(python: str, request: dict[str, object], library: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("workloads.quantize.engine", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="a published model")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the published engine")
+    add_arguments(parser, "the published engine")
     parser.add_argument(
         "--max-batch", type=int, default=32, metavar="ROWS", help="the most rows of a batch; the server's max_batch"
     )
@@ -169,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     builder = BuilderSettings(args.workspace, args.builder_level, args.timing_cache)
-    model = build(args.model, args.out, args.max_batch, args.library, builder=builder)
+    model = build(args.model, args.out, args.max_batch, args.library, builder=builder, replace=args.replace)
     print(f"published {args.out}: {', '.join(model.files)}")
     if line := model.lineage["engine"].get("trtexec"):
         print(f"the same by TensorRT's program: {line}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from workloads.errors import Diagnostic, UserError
+from workloads.output_directory import OutputDirectory
 from workloads.quantize import report, samples, targets
 from workloads.quantize.config import QuantizeSettings
 from workloads.quantize.measure import judge_speed, measure
@@ -36,19 +37,20 @@ def quantize(
     model: Path,
     data: str,
     target: str,
-    out: Path,
+    output: OutputDirectory,
     settings: QuantizeSettings,
     progress: Callable[[str], None],
     version: str = "",
 ) -> QuantizationReport:
-    """Quantise *model* for *target*, publish it in *out* if it passes the gate, and write ``OUT.report`` either way.
+    """Quantise *model* for *target*, publish it in *output* if it passes the gate, and write its report either way.
 
     Args:
         version: The model's version in the registry, if it has one: ``digits/3``.
 
     Raises:
-        UserError: the model, the data or the settings do not fit; nothing is written.
+        UserError: the model, the data or the settings do not fit, or *output* exists; nothing is written.
     """
+    output.check()
     choice = targets.choose(target, settings.precision)
     with tempfile.TemporaryDirectory(prefix="rackwright-") as place:
         scratch = Path(place)
@@ -61,7 +63,7 @@ def quantize(
         progress(f"{original.name}: {choice.precision} for {target} ({choice.why})")
         model_path, search_result, names = _quantize(original, choice, sets, settings, scratch, progress)
         outcome = _evaluate(original, choice, sets, settings, model_path, search_result, names)
-        report.write(outcome, out.with_name(f"{out.name}.report"))
+        report.write(outcome, output.report)
         if outcome.has_passed:
             lineage = {
                 "source": dict(original.lineage), "target": choice.target, "precision": choice.precision,
@@ -71,8 +73,9 @@ def quantize(
             if original.parent:
                 lineage["parent"] = {"sha256": original.parent, "version": version}
             publish(
-                out, published_files(model_path, scratch), original.name, original.inputs, original.outputs, lineage
-            )
+                output.path, published_files(model_path, scratch), original.name, original.inputs, original.outputs,
+                lineage, replace=output.replace,
+            )  # fmt: skip
     return outcome
 
 

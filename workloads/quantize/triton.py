@@ -6,7 +6,6 @@ The result is `DIR/NAME/config.pbtxt` and `DIR/NAME/1/` with model.onnx or model
 --model-repository DIR`. Unverified: no Triton has loaded it.
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,39 +13,50 @@ from pathlib import Path
 from workloads.checkpoint import disk
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import open_regular
+from workloads.foreign import InvalidData, open_regular, read_file
+from workloads.output_directory import OutputDirectory, OutputKind, add_arguments
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model, Tensor
 
 STATUS = "Exit status: 0 written, 1 the model is damaged, 2 wrong input."
-CONFIG = "config.pbtxt"
+CONFIG, VERSION = "config.pbtxt", "rackwright_version"
 
 
-def export(directory: Path, repository: Path, max_batch: int) -> Path:
+def export(directory: Path, repository: Path, max_batch: int, replace: bool = False) -> Path:
     """Write the published model in *directory* into *repository*, whole or not at all, and return its directory there.
 
     Args:
         max_batch: The most rows of a batch, for an ONNX model; an engine has its own.
+        replace: Whether the model replaces one of its name that this command wrote.
 
     Raises:
         UserError: The model is damaged or not for Triton, or *repository* has a model of that name.
     """
     model = model_directory.read(directory)
+    output = OutputDirectory(repository / model.name, TRITON_MODEL, replace)
+    output.check()
     model_directory.verify(directory, model)
     text, files = config(model, max_batch), _files(model)
-    target = repository / model.name
-    if target.exists():
-        problem, expected = "the repository has a model of this name", "no such directory"
-        raise UserError(Diagnostic(str(target), problem, expected, "Move that model away, or name another repository"))
-    partial = repository / f".{model.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "1").mkdir(parents=True)
-    disk.write(partial / CONFIG, text.encode())
-    for name, source in files.items():
-        with open_regular(directory / source) as content:
-            disk.copy(content, partial / "1" / name)
-    model_directory.replace(partial, target)
-    return target
+    with output.write() as partial:
+        (partial / "1").mkdir()
+        disk.write(partial / CONFIG, text.encode())
+        for name, source in files.items():
+            with open_regular(directory / source) as content:
+                disk.copy(content, partial / "1" / name)
+        output.publish(partial)
+    return output.path
+
+
+def describe(directory: Path) -> str:
+    """Return the model that this command wrote to *directory* in words; empty if it has none."""
+    try:
+        text = read_file(directory / CONFIG)
+    except (OSError, InvalidData):
+        return ""
+    return "a model of this name" if f'"{VERSION}"'.encode() in text else ""
+
+
+TRITON_MODEL = OutputKind("a model that this command wrote", describe)
 
 
 def _files(model: Model) -> dict[str, str]:
@@ -96,7 +106,7 @@ def config(model: Model, max_batch: int) -> str:
     if target := model.lineage.get("target"):
         kind = messages.ModelInstanceGroup.KIND_CPU if target == "cpu" else messages.ModelInstanceGroup.KIND_GPU
         result.instance_group.add(kind=kind)
-    result.parameters["rackwright_version"].string_value = model.version
+    result.parameters[VERSION].string_value = model.version
     return str(text_format.MessageToString(result))
 
 
@@ -104,7 +114,7 @@ def config(model: Model, max_batch: int) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("workloads.quantize.triton", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="a published model, or an engine of TensorRT")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="Triton's model repository")
+    add_arguments(parser, "Triton's model repository")
     parser.add_argument(
         "--max-batch", type=int, default=32, metavar="ROWS",
         help="the most rows of a batch of an ONNX model (default %(default)s)",
@@ -112,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.max_batch < 1:
         parser.error(f"--max-batch: {args.max_batch} is less than 1")
-    written = export(args.model, args.out, args.max_batch)
+    written = export(args.model, args.out, args.max_batch, args.replace)
     print(f"written {written}")
     return 0
 

@@ -12,23 +12,28 @@ from pathlib import Path
 
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
+from workloads.output_directory import OutputDirectory, add_arguments
 from workloads.serving.exported import exported_lineage
-from workloads.serving.model import Model, check_name, publish
+from workloads.serving.model import MODEL, Model, check_name, publish
 from workloads.serving.settings import ServingSettings
 
 POOLINGS = ("model", "mean", "cls", "last")
 STATUS = "Exit status: 0 published, 2 wrong input or refused."
 
 
-def publish_gguf(path: Path, name: str, card: Path | None, directory: Path, embeddings: str | None = None) -> Model:
+def publish_gguf(
+    path: Path, name: str, card: Path | None, directory: Path, embeddings: str | None = None, replace: bool = False
+) -> Model:
     """Publish the GGUF file *path* as the model *name* in *directory*, and return the model.
 
     Args:
         embeddings: The pooling of an embedding model, as the setting of that name; None: it writes texts.
+        replace: Whether the model replaces another one in *directory*.
 
     Raises:
-        UserError: *name* is invalid, a file is missing, llama.cpp cannot load it, or *directory* holds no model.
+        UserError: *name* is invalid, a file is missing, llama.cpp cannot load it, or *directory* exists.
     """
+    OutputDirectory(directory, MODEL, replace).check()
     files = {"model.gguf": path, **({"card.md": card} if card else {})}
     check_name(name)
     for each in files.values():
@@ -40,7 +45,7 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path, embe
     defaults = {"embeddings": embeddings} if embeddings else {}
     start_server(path, ServingSettings.model_validate({"parallel": 1, "context_tokens": 256, **defaults}))
     lineage = {"file": path.name, **exported_lineage(path.parent), **({"defaults": defaults} if defaults else {})}
-    return publish(directory, files, name, (), (), lineage, runtime="llama.cpp")
+    return publish(directory, files, name, (), (), lineage, runtime="llama.cpp", replace=replace)
 
 
 @as_command
@@ -51,9 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--card", type=Path, metavar="FILE.md", help="the model card: content, author and licence")
     help = "serve it as an embedding model, with the pooling that the file has, or with this one"
     parser.add_argument("--embeddings", nargs="?", const="model", choices=POOLINGS, help=help)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the published model")
+    add_arguments(parser, "the published model")
     args = parser.parse_args(argv)
-    model = publish_gguf(args.file, args.name, args.card, args.out, args.embeddings)
+    model = publish_gguf(args.file, args.name, args.card, args.out, args.embeddings, args.replace)
     print(f"published {args.out}: {model.name} {model.version}, {args.file.stat().st_size / 1e6:.0f} MB", flush=True)
     return 0
 

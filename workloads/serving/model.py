@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,8 +20,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from workloads.checkpoint import disk
 from workloads.errors import Diagnostic, UserError
-from workloads.files import fsync_directory
 from workloads.foreign import InvalidData, open_regular, parse_json
+from workloads.output_directory import OutputDirectory, OutputKind
 
 NAME = "model.json"
 MANIFEST_BYTES = 4 << 20
@@ -117,7 +116,7 @@ def parse(content: bytes, path: Path) -> Model:
     Raises:
         UserError: *content* is too long or invalid.
     """
-    help = "Publish the model again"
+    help = "Publish the model again, with --replace"
     if len(content) > MANIFEST_BYTES:
         problem, expected = "the file is too large for a model.json", f"at most {MANIFEST_BYTES} bytes"
         raise UserError(Diagnostic(str(path), problem, expected, help))
@@ -170,10 +169,8 @@ def verify(directory: Path, model: Model, names: Collection[str] | None = None) 
 
 def _raise_flaws(directory: Path, texts: Collection[str]) -> None:
     if flaws := [text for text in texts if text]:
-        expected = "files as they were published"
-        raise DamagedModel(
-            Diagnostic(str(directory), ", ".join(flaws), expected, "Publish the model again, or use another copy")
-        )
+        expected, help = "files as they were published", "Publish the model again with --replace, or use another copy"
+        raise DamagedModel(Diagnostic(str(directory), ", ".join(flaws), expected, help))
 
 
 def _size_flaw(path: Path, expected: ModelFile) -> str:
@@ -237,24 +234,22 @@ def publish(
     lineage: Mapping[str, Any],
     extra: Mapping[str, bytes] | None = None,
     runtime: Literal["onnx", "llama.cpp", "tensorrt", "vllm"] = "onnx",
+    replace: bool = False,
 ) -> Model:
     """Publish a model, whole or not at all; its version is the beginning of the digest of its files.
 
     Args:
-        directory: The target: it does not exist yet, or holds a model, which the new one replaces.
+        directory: The target.
         files: The files to copy, by the name that they get.
         extra: Further files beside the model, such as reports, that do not count for its version.
+        replace: Whether the model replaces another one in *directory*.
 
     Raises:
-        UserError: *directory* exists and holds no model.
+        UserError: *directory* exists, and holds no model or must not be replaced.
     """
-    if directory.exists() and not (directory / NAME).is_file():
-        problem, expected = "the directory exists, and is not a model", "no directory, or one with a model.json"
-        raise UserError(Diagnostic(str(directory), problem, expected, "Choose another directory"))
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    output = OutputDirectory(directory, MODEL, replace)
+    output.check()
+    with output.write() as partial:
         entries: dict[str, ModelFile] = {}
         for target, source in files.items():
             with open_regular(source, follow=True) as content:
@@ -267,10 +262,7 @@ def publish(
             lineage=lineage,
         )  # fmt: skip
         disk.write(partial / NAME, model.model_dump_json(indent=1).encode() + b"\n")
-        replace(partial, directory)
-    except OSError:  # a full drive would stay full
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        output.publish(partial)
     return model
 
 
@@ -280,15 +272,16 @@ def version_of(files: Mapping[str, ModelFile]) -> str:
     return hashlib.sha256(digests.encode()).hexdigest()[:12]
 
 
-def replace(partial: Path, directory: Path) -> None:
-    """Move *partial* to *directory*; a crash between the two renames leaves both, each under its own name."""
-    old = directory.with_name(f".{directory.name}.replaced")
-    for path in (old, directory):
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    fsync_directory(directory.parent)
-    shutil.rmtree(old, ignore_errors=True)
+def describe(directory: Path) -> str:
+    """Return the published model in *directory* in words; empty if it has none."""
+    if not (directory / NAME).is_file():
+        return ""
+    try:
+        model = read(directory)
+    except UserError:
+        return f"a published model, whose {NAME} cannot be read"
+    return f"the model {model.name}, version {model.version}"
+
+
+MODEL = OutputKind("a published model", describe)
+"""Output of `python -m workloads.quantize` and of the publications."""

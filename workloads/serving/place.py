@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Never
 
+from workloads import output_directory
 from workloads.checkpoint import disk
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError, print_error
@@ -56,7 +57,7 @@ def place(
         model_directory.verify(partial, model)
         model_directory.check_accuracy(model, accuracy_kept)
         _share(partial, models)
-        model_directory.replace(partial, target)
+        output_directory.replace(partial, target)
     return model
 
 

@@ -23,9 +23,10 @@ from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
 from workloads.files import refuse_links
 from workloads.foreign import InvalidData, excerpt, parse_object, read_file
+from workloads.output_directory import OutputDirectory, add_arguments
 from workloads.serving import fit
 from workloads.serving.exported import LINEAGE, exported_lineage
-from workloads.serving.model import NAME, NAME_PATTERN, Model, check_name, publish
+from workloads.serving.model import MODEL, NAME, NAME_PATTERN, Model, check_name, publish
 from workloads.serving.own_code import code_digest, code_files, foreign_classes
 from workloads.serving.settings import ServingSettings
 
@@ -38,16 +39,20 @@ DATA = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
-def publish_vllm(source: Path, name: str, card: Path | None, directory: Path, code_sha256: str | None = None) -> Model:
+def publish_vllm(
+    source: Path, name: str, card: Path | None, directory: Path, code_sha256: str | None = None, replace: bool = False
+) -> Model:
     """Publish the model in the directory *source* as *name* in *directory*, and return the model.
 
     Args:
         code_sha256: The digest of the model's own code, which goes with it; None: it has none.
+        replace: Whether the model replaces another one in *directory*.
 
     Raises:
         UserError: *name* is invalid, a file is missing or cut short, the model needs other code of its own, or
-            *directory* holds no model.
+            *directory* exists.
     """
+    OutputDirectory(directory, MODEL, replace).check()
     check_name(name)
     if card and not card.is_file():
         raise UserError(Diagnostic(str(card), "the file does not exist", help="Correct the path"))
@@ -88,7 +93,7 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path, co
         for each, content in replaced.items():
             files[each] = Path(temporary) / each
             files[each].write_text(json.dumps(content, indent=2) + "\n")
-        return publish(directory, files, name, (), (), lineage, runtime="vllm")
+        return publish(directory, files, name, (), (), lineage, runtime="vllm", replace=replace)
 
 
 def _own_code(source: Path, architecture: str, configs: list[str], code_sha256: str | None) -> list[Path]:
@@ -207,11 +212,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("directory", metavar="DIR", type=Path, help="directory that `save_pretrained` wrote")
     parser.add_argument("--name", required=True, help="the model's name, for clients")
     parser.add_argument("--card", type=Path, metavar="FILE.md", help="the model card: content, author and licence")
-    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="directory for the published model")
+    add_arguments(parser, "the published model", "OUT")
     help = "digest of the model's own code, which was read and may run"
     parser.add_argument("--code-sha256", metavar="DIGEST", help=help)
     args = parser.parse_args(argv)
-    model = publish_vllm(args.directory, args.name, args.card, args.out, args.code_sha256)
+    model = publish_vllm(args.directory, args.name, args.card, args.out, args.code_sha256, args.replace)
     sizes = model.lineage["sizes"]
     reason = sizes.get(fit.UNKNOWN)
     gigabytes = (sizes["weights"] if reason else fit.parse_sizes(sizes).weight_bytes) / 1e9

@@ -156,6 +156,7 @@ def _pooling_of(directory: Path) -> None:
 def _lineage(content: bytes) -> None:
     with _Directory("lineage.json", content) as directory:
         _allowed(lambda: exported.exported_lineage(directory))
+        _allowed(lambda: exported.describe(directory))
         _allowed(lambda: provenance.collect(directory))
     with _Directory("provenance.json", content) as directory:
         _allowed(lambda: provenance.collect(directory))
@@ -234,7 +235,10 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
     "workloads/evaluation/served.py": (_first_answer, [{"choices": [{"logprobs": {"token_logprobs": [0.5]}}]}]),
     "workloads/training/tokenizer.py": (_tokenizer, [TOKENIZER]),
     "workloads/quantize/hugging_face.py": (_pooling, [MODULES, {"pooling_mode_mean_tokens": True}]),
-    "workloads/serving/exported.py": (_lineage, [{"checkpoint": "0", "config": "1", "quantization": {"a": 1}}]),
+    "workloads/serving/exported.py": (
+        _lineage,
+        [{"checkpoint": "0", "config": "1", "quantization": {"a": 1}}, {"run": "a", "step": 1, "files": {}}],
+    ),
     "workloads/serving/fit/__main__.py": (_fit, [CONFIG, {**CONFIG, "text_config": CONFIG}]),
     "workloads/serving/fit/checkpoint.py": (_head, [HEAD]),
     "workloads/serving/vllm.py": (_published, [CONFIG, {"weight_map": {"a.weight": "a.safetensors"}}]),

@@ -180,12 +180,17 @@ def test_an_export_names_what_it_was_made_from(adapters: Path, base: Path, tmp_p
 def test_an_export_in_the_place_of_another_is_named(
     adapters: Path, experts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replaced = "it replaces the export of another checkpoint, which was there\n"
-    printed = []
-    for run in (adapters, adapters, experts):
-        assert main([str(run), "--to", "huggingface", "--out", str(tmp_path / "model")]) == 0
-        printed.append(capsys.readouterr().out)
-    assert [text.endswith(replaced) for text in printed] == [False, False, True]
+    out = tmp_path / "model"
+    assert main([str(adapters), "--to", "huggingface", "--out", str(out)]) == 0
+    assert "it replaces" not in capsys.readouterr().out
+    step = json.loads((out / "lineage.json").read_text())["step"]
+    (out / "note").touch()
+    assert main([str(experts), "--to", "huggingface", "--out", str(out)]) == 2
+    assert f"{out}: it has an export of lora, step {step}" in capsys.readouterr().err
+    assert (out / "adapter_config.json").is_file()
+    assert main([str(experts), "--to", "huggingface", "--out", str(out), "--replace"]) == 0
+    assert capsys.readouterr().out.endswith(f"\nit replaces an export of lora, step {step}\n")
+    assert not (out / "adapter_config.json").exists() and not (out / "note").exists()
 
 
 def test_adapters_alone_are_exported_for_their_base(

@@ -1,6 +1,7 @@
 """Engines, built by TensorRT for RTX for GPUs that are not there; none of them has run."""
 
 import ctypes.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_the_builder_takes_a_level_and_a_workspace(published: Path, tmp_path: Pa
 
     settings = BuilderSettings(timing_cache=tmp_path / "timings")
     with pytest.raises(UserError, match="tensorrt_rtx_bindings has no timing cache"):
-        build(published / "t4", tmp_path / "out", 16, LIBRARY, "8.6", python, settings)
+        build(published / "t4", tmp_path / "other", 16, LIBRARY, "8.6", python, settings)
 
 
 @pytest.fixture
@@ -125,6 +126,17 @@ def test_without_the_library_it_says_so(published: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="No module named 'no_such_tensorrt'") as failed:
         build(published / "t4", tmp_path / "out", 16, "no_such_tensorrt", "8.6")
     assert failed.value.exit_status == 4
+
+
+def test_an_earlier_model_is_replaced_on_request_alone(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(published / "cpu", out)
+    assert main([str(tmp_path / "none"), "--out", str(out)]) == 2
+    assert f"{out}: it has the model digits, version " in capsys.readouterr().err
+    assert main([str(tmp_path / "none"), "--out", str(out), "--replace"]) == 2
+    assert f"{tmp_path}/none/model.json: the file cannot be read" in capsys.readouterr().err
 
 
 @without_a_gpu

@@ -22,12 +22,14 @@ from workloads.errors import UserError
 from workloads.evaluation.data import read
 from workloads.export.__main__ import export
 from workloads.export.hugging_face import byte_tokenizer
+from workloads.output_directory import OutputDirectory
 from workloads.quantize.language_model import measure
 from workloads.quantize.language_model.__main__ import main
 from workloads.quantize.language_model.formats import FORMATS
 from workloads.quantize.language_model.matrices import Multiples, TensorHead, choose_matrices, fused_experts
 from workloads.quantize.language_model.measure import ModelMeter, windows
 from workloads.quantize.language_model.run import QuantizationResult, quantize
+from workloads.serving.exported import EXPORT
 from workloads.serving.vllm import publish_vllm
 from workloads.training.run import train
 from workloads.training.tokenizer import load_tokenizer
@@ -83,7 +85,8 @@ class Meter:
 def quantized(tmp_path: Path) -> Quantize:
     def call(model: Path, to: str, meter: Any = None, may_lose: float = 0.01) -> QuantizationResult:
         unmeasured = None if meter else "a test"
-        return quantize(model, to, tmp_path / "out", meter, may_lose, unmeasured, lambda line: None)
+        output = OutputDirectory(tmp_path / "out", EXPORT, replace=True, report_suffix=".report.json")
+        return quantize(model, to, output, meter, may_lose, unmeasured, lambda line: None)
 
     return call
 
@@ -361,7 +364,7 @@ class TestRefusal:
 
     def test_a_directory_of_something_else(self, llama: Path, tmp_path: Path, quantized: Quantize) -> None:
         (tmp_path / "out").mkdir()
-        with pytest.raises(UserError, match="the directory exists, and is no quantised model"):
+        with pytest.raises(UserError, match="it exists, and is not an export or a quantised model"):
             quantized(llama, "int8")
 
     def test_a_file_system_without_room(

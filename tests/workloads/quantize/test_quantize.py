@@ -22,10 +22,12 @@ from workloads.training.data import held_out
 
 
 def quantized(
-    training: Path, out: Path, *changes: str, target: str = "cpu", data: str = "digits", reason: str = ""
-) -> int:
+    training: Path, out: Path, *changes: str, target: str = "cpu", data: str = "digits", reason: str = "",
+    replace: bool = False,
+) -> int:  # fmt: skip
     given = [argument for change in ("repeats=3", *changes) for argument in ("--set", change)]
     given += ["--publish-slower", reason] if reason else []
+    given += ["--replace"] if replace else []
     return main([str(training), "--data", data, "--target", target, "--out", str(out), *given])
 
 
@@ -83,7 +85,9 @@ def test_a_slower_model_is_refused_or_published_with_a_reason(
     assert "not published: speed 0.80 times the original's, at least 0.95 (--publish" in capsys.readouterr().err
     assert "| speed | 0.80 times | 0.95 times |" in (tmp_path / "digits.report" / "report.md").read_text()
 
-    assert quantized(training, out, *fast, reason="it fits the memory") == 0
+    assert quantized(training, out, *fast, reason="it fits the memory") == 2
+    assert "an earlier report has this name" in capsys.readouterr().err
+    assert quantized(training, out, *fast, reason="it fits the memory", replace=True) == 0
     assert "rows per second 1.25 times slower" in capsys.readouterr().out
     gate = model.read(out).lineage["gate"]
     assert (gate["loosened"], gate["publish_slower"]) == (["speed"], "it fits the memory")
@@ -106,7 +110,7 @@ def test_what_was_published_stays_where_the_next_is_refused(training: Path, tmp_
     out = tmp_path / "digits"
     assert quantized(training, out, "precision=fp32") == 0
     before = model.read(out)
-    assert quantized(training, out, "search=false", "gate.cosine=1.0") == 1
+    assert quantized(training, out, "search=false", "gate.cosine=1.0", replace=True) == 1
     assert model.read(out) == before
 
 

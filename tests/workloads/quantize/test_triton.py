@@ -89,8 +89,15 @@ def test_a_model_that_triton_cannot_run_is_refused(
 def test_a_repository_keeps_what_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [str(published(tmp_path, "onnx")), "--out", str(tmp_path / "repository")]
     assert main(argv) == 0
+    digits = tmp_path / "repository" / "digits"
     assert main(argv) == 2
-    assert "the repository has a model of this name" in capsys.readouterr().err
+    assert f"{digits}: it has a model of this name" in capsys.readouterr().err
+    (digits / "1" / "old").touch()
+    assert main([*argv, "--replace"]) == 0
+    assert sorted(path.name for path in digits.rglob("*")) == ["1", "config.pbtxt", "model.onnx"]
+    (digits / "config.pbtxt").write_text('name: "digits"')
+    assert main([*argv, "--replace"]) == 2
+    assert f"{digits}: it exists, and is not a model that this command wrote" in capsys.readouterr().err
 
 
 def test_without_tritons_messages_the_missing_module_is_named(

@@ -22,10 +22,11 @@ from workloads.serving.runtimes import load_runtime
 X = (Tensor(name="x", datatype="FP32", shape=(-1, 2)),)
 
 
-def published(directory: Path, content: bytes = b"weights") -> model.Model:
+def published(directory: Path, content: bytes = b"weights", replace: bool = False) -> model.Model:
     source = directory.parent / "source"
     source.write_bytes(content)
-    return model.publish(directory, {"model.onnx": source}, "m", X, X, {"of": 1}, {"report.md": b"good"})
+    report = {"report.md": b"good"}
+    return model.publish(directory, {"model.onnx": source}, "m", X, X, {"of": 1}, report, replace=replace)
 
 
 def test_what_is_published_is_read_again(tmp_path: Path) -> None:
@@ -45,12 +46,23 @@ def test_the_version_is_that_of_the_content(tmp_path: Path) -> None:
 
 
 def test_a_model_takes_the_place_of_a_model_and_of_nothing_else(tmp_path: Path) -> None:
-    published(tmp_path / "m", b"old")
-    new = published(tmp_path / "m", b"new")
+    old = published(tmp_path / "m", b"old")
+    with pytest.raises(UserError, match=f"it has the model m, version {old.version}"):
+        published(tmp_path / "m", b"new")
+    assert model.read(tmp_path / "m") == old
+    new = published(tmp_path / "m", b"new", replace=True)
     assert model.read(tmp_path / "m") == new
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match="the directory exists, and is not a model"):
-        published(tmp_path / "mine")
+    with pytest.raises(UserError, match="it exists, and is not a published model"):
+        published(tmp_path / "mine", replace=True)
+
+
+def test_a_model_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
+    published(tmp_path / "m")
+    (tmp_path / "m" / "model.json").write_text("{")
+    with pytest.raises(UserError, match=r"it has a published model, whose model\.json cannot be read"):
+        published(tmp_path / "m")
+    assert published(tmp_path / "m", replace=True) == model.read(tmp_path / "m")
 
 
 @pytest.mark.parametrize(

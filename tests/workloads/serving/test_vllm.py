@@ -194,7 +194,7 @@ def test_own_code_goes_with_the_model_under_its_digest_alone(
     assert "auto_map" in json.loads((tmp_path / "out" / "config.json").read_text())
 
     (own / "parts.py").write_text("import os\n")
-    assert publish_own(own, tmp_path, "--code-sha256", digest) == 2
+    assert publish_own(own, tmp_path, "--code-sha256", digest, "--replace") == 2
     assert f"its files have another digest than {digest}" in capfd.readouterr().err
 
 

@@ -21,6 +21,8 @@ from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
 from workloads.evaluation import gate
 from workloads.evaluation.data import EvaluationData, read_files
+from workloads.output_directory import OutputDirectory, add_arguments
+from workloads.serving.exported import EXPORT
 
 STATUS = "Exit status: 0 quantised, 1 less accurate than --may-lose allows, 2 wrong input or refused."
 
@@ -29,7 +31,7 @@ def _parser() -> ArgumentParser:
     parser = new_parser("workloads.quantize.language_model", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory with safetensors and config.json")
     parser.add_argument("--to", choices=("int8", "int4", "fp8"), required=True, help="format of the weights")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the quantised model")
+    add_arguments(parser, "the quantised model")
     parser.add_argument("--texts", type=Path, action="append", default=[], metavar="FILE", help="texts, JSON Lines")
     parser.add_argument(
         "--choices", type=Path, action="append", default=[], metavar="FILE", help="questions, JSON Lines"
@@ -56,6 +58,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _quantize(args: Namespace) -> int:
+    output = OutputDirectory(args.out, EXPORT, args.replace, ".report.json")
+    output.check()  # before the imports and the data, which need seconds
     files = _data(args)
     from workloads.quantize.language_model.measure import ModelMeter, held_out_sets
     from workloads.quantize.language_model.run import quantize
@@ -67,7 +71,7 @@ def _quantize(args: Namespace) -> int:
     if not args.unmeasured:
         sets = held_out_sets(args.training) if args.training else []
         meter = ModelMeter(files, sets, args.context_tokens, args.device)
-    report = quantize(args.model, args.to, args.out, meter, args.may_lose, args.unmeasured, progress)
+    report = quantize(args.model, args.to, output, meter, args.may_lose, args.unmeasured, progress)
     if args.json:
         print(json.dumps(report.to_json(), indent=2), flush=True)
     else:

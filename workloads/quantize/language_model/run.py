@@ -12,6 +12,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.evaluation import gate
 from workloads.files import write_atomic
 from workloads.foreign import parse_object, read_file
+from workloads.output_directory import OutputDirectory
 from workloads.quantize.language_model.checkpoint import SourceCheckpoint, read_source, write_quantized
 from workloads.quantize.language_model.formats import FORMATS, WeightFormat
 from workloads.quantize.language_model.matrices import (
@@ -23,7 +24,6 @@ from workloads.quantize.language_model.matrices import (
 )
 from workloads.quantize.language_model.measure import ModelMeter
 from workloads.serving.exported import LINEAGE, QUANTIZATION
-from workloads.serving.model import replace
 from workloads.tracking.provenance import code_digest
 
 SHOWN = 3
@@ -85,13 +85,13 @@ class QuantizationResult:
 def quantize(
     model: Path,
     to: str,
-    out: Path,
+    output: OutputDirectory,
     meter: ModelMeter | None,
     may_lose: float,
     unmeasured: str | None,
     progress: Callable[[str], None],
 ) -> QuantizationResult:
-    """Write *model* in the format *to* to *out*, whole or not at all, and ``OUT.report.json`` in any case.
+    """Write *model* in the format *to* to *output*, whole or not at all, and its report in any case.
 
     Args:
         meter: Measures the model before and after; None for no gate.
@@ -99,25 +99,20 @@ def quantize(
         unmeasured: Reason for no gate.
 
     Raises:
-        UserError: The model cannot be quantised, *out* exists and is no such model, or its drive is full.
+        UserError: The model cannot be quantised, *output* exists, or its drive is full.
     """
-    if out.exists() and not (out / LINEAGE).is_file():
-        problem, expected = "the directory exists, and is no quantised model", f"no directory, or one with a {LINEAGE}"
-        raise UserError(Diagnostic(str(out), problem, expected, "Choose another directory"))
+    output.check()
     form, source = FORMATS[to], read_source(model)
     choice = _choose(source, form)
-    _check_room(source, choice, form, out)
+    _check_room(source, choice, form, output.path)
     before = meter.measure(model) if meter else []
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with output.write() as partial:
         _tell_unfit(choice, form, progress)
         error = write_quantized(source, choice, form, partial, progress)
         after = meter.measure(partial) if meter else []
         earlier, later = {"results": before}, {"results": after}
         result = QuantizationResult(
-            path=out.with_name(f"{out.name}.report.json"),
+            path=output.report,
             format=form,
             weight_bytes_before=source.bytes,
             weight_bytes=sum((partial / file.name).stat().st_size for file in source.files),
@@ -134,10 +129,8 @@ def quantize(
         write_atomic(result.path, json.dumps(result.to_json(), indent=2) + "\n")
         if not result.shortfalls:
             _write_lineage(source, result, partial)
-            replace(partial, out)
+            output.publish(partial)
         return result
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _choose(source: SourceCheckpoint, form: WeightFormat) -> MatrixChoice:
