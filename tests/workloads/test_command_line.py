@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.signals import as_in_a_terminal
+from tests.support.sources import ROOT, shown
 from workloads.command_line import as_command, writes_to
 from workloads.errors import Diagnostic, UserError
 
@@ -65,3 +67,71 @@ def test_ctrl_c_before_a_step_leaves_no_traceback() -> None:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, "interrupted; the command can be run again\n")
+
+
+PRINT = """
+import socket, sys
+from workloads.command_line import as_command
+
+@as_command
+def main():
+    {}
+    return 0
+
+sys.exit(main())
+"""
+
+
+def run_without_reader(*lines: str, closed: tuple[str, ...] = ("stdout", "stderr")) -> tuple[int, bytes]:
+    """Return the exit status of a command with *lines*, whose *closed* streams have no reader, and its errors."""
+    end, other = os.pipe()
+    os.close(end)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | dict.fromkeys(closed, other)
+    try:
+        program = PRINT.format("\n    ".join(lines))
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, **streams)
+    finally:
+        os.close(other)
+    return done.returncode, done.stderr or b""
+
+
+@pytest.mark.parametrize(
+    ("line", "closed"),
+    [
+        ("print('text')", "stdout"),
+        ("print('text', flush=True)", "stdout"),
+        ("[print('text' * 9999) for _ in range(9)]", "stdout"),
+        ("raise SystemExit(print('text'))", "stdout"),
+        ("print('text', file=sys.stderr)", "stderr"),
+    ],
+)
+def test_a_command_whose_reader_has_ended_ends_by_sigpipe_without_a_word(line: str, closed: str) -> None:
+    assert run_without_reader(line, closed=(closed,)) == (-signal.SIGPIPE, b"")
+
+
+def test_a_message_for_a_reader_that_has_ended_ends_by_sigpipe() -> None:
+    error = "from workloads.errors import Diagnostic, UserError; raise UserError(Diagnostic('a', 'it is empty'))"
+    assert run_without_reader(error) == (-signal.SIGPIPE, b"")
+
+
+def test_a_connection_that_has_ended_is_another_error() -> None:
+    lines = ("one, other = socket.socketpair()", "other.close()", "one.send(b'text')")
+    status, error = run_without_reader(*lines, closed=())
+    assert status == 1 and b"BrokenPipeError" in error
+
+
+def test_a_command_without_stdout_ends_as_any_other() -> None:
+    assert run_without_reader("sys.stdout = None; print('text')", closed=()) == (0, b"")
+
+
+HOSTS_ALONE = {
+    "workloads/quantize/inside_tensorrt.py": "a process of another one, with one answer",
+    "workloads/serving/switch.py": "run by a unit, with the journal as its output",
+    "workloads/serving/watch.py": "run by a unit, with the journal as its output",
+}
+
+
+def test_each_command_ends_in_this_way() -> None:
+    sources = {shown(path): path.read_text() for path in (ROOT / "workloads").rglob("*.py")}
+    programs = {name for name, text in sources.items() if '__name__ == "__main__"' in text}
+    assert {name for name in programs if not re.search(r"@as_command\ndef main\(", sources[name])} == {*HOSTS_ALONE}

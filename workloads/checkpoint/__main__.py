@@ -11,8 +11,10 @@ from workloads.checkpoint import retention
 from workloads.checkpoint.mover import move
 from workloads.checkpoint.persist import print_message
 from workloads.checkpoint.store import DirectoryStore
+from workloads.command_line import as_command
 
 
+@as_command
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workloads.checkpoint", description=__doc__)
     moving = parser.add_subparsers(required=True).add_parser(

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
-from workloads.command_line import new_parser
+from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving.model import StrictModel
 
@@ -92,6 +92,7 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.keys", __doc__)
     parser.add_argument("name", help="the key's owner, for the log")

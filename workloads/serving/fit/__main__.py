@@ -21,7 +21,7 @@ from typing import Any
 
 from workloads.catalogue.accelerators import gpu_memory_bytes, gpu_names, gpu_without_environment
 from workloads.catalogue.models import model_config, model_names, model_title
-from workloads.command_line import new_parser
+from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.foreign import parse_json, read_file
 from workloads.serving.fit.checkpoint import read_tensors
@@ -60,6 +60,7 @@ def arguments() -> ArgumentParser:
     return parser
 
 
+@as_command
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     try:
