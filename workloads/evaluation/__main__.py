@@ -20,7 +20,7 @@ from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
 from workloads.evaluation import gate
 from workloads.evaluation.data import read_files
-from workloads.evaluation.harness import measure
+from workloads.evaluation.harness import library_settings, measure
 from workloads.evaluation.served import ServedModel, check
 from workloads.files import write_atomic
 from workloads.training.tokenizer import load_tokenizer
@@ -74,9 +74,10 @@ def evaluate(argv: list[str] | None = None) -> int:
         args.parallel,
         args.context_tokens,
     )
-    load_tokenizer(str(args.tokenizer), "--tokenizer")  # before the harness takes its name for one on the internet
-    check(served)
-    report: dict[str, Any] = {"model": args.model, "url": args.url, "results": measure(served, data)}
+    with library_settings():
+        load_tokenizer(str(args.tokenizer), "--tokenizer")  # before the harness takes its name for one on the internet
+        check(served)
+        report: dict[str, Any] = {"model": args.model, "url": args.url, "results": measure(served, data)}
     shortfalls = gate.shortfalls(report, earlier, args.may_lose, args.at_least)
     report |= {"against": str(args.against) if args.against else None, "shortfalls": shortfalls}
     for line in gate.lines(report, earlier):

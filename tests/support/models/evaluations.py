@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from rackwright.toolchain import workloads
+from tests.support.expect import need
 from tests.support.log import ROOT, Log
 from tests.support.models.protocol_cases import MODEL
 
@@ -33,4 +34,6 @@ def evaluate(log: Log, url: str, choices: Path, texts: Path, *options: str) -> t
         "--out", str(report), *options,
     ]  # fmt: skip
     done = log.run(argv, ROOT, {**os.environ, "PYTHONPATH": str(ROOT)}, timeout=900)
+    noise = [line for line in done.stderr.splitlines() if ": measuring " not in line]
+    need(not noise or done.returncode > 1, f"the evaluation prints lines of libraries: {noise[:3]}")
     return done.returncode, json.loads(report.read_text()) if report.exists() else {}

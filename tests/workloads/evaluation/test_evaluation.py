@@ -4,14 +4,19 @@ That its figures are those of the model is shown by acceptance, with a real mode
 """
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.log import ROOT
 from workloads.errors import UserError
 from workloads.evaluation import gate
 from workloads.evaluation.__main__ import main
@@ -149,3 +154,59 @@ def test_all_wrong_files_are_named_at_once(tmp_path: Path, capsys: pytest.Captur
     assert status == 2
     errors = capsys.readouterr().err
     assert "row 1 has not this form" in errors and "gone cannot be read" in errors
+
+
+HARNESS = """
+import os, subprocess, sys
+from huggingface_hub import constants
+import tqdm
+
+print("a warning of a library", file=sys.stderr)
+subprocess.run(["sh", "-c", "echo fatal: not a git repository >&2"])
+
+def simple_evaluate(model, arguments, tasks, **more):
+    assert constants.HF_HOME == os.environ["HF_HOME"], "imported before its settings"
+    [each for each in tqdm.tqdm(range(3), disable=False)]
+    if os.environ.get("FAILS"):
+        print("\x1b[31mthe disk of the cache is full, key right", file=sys.stderr)
+        raise RuntimeError("no answer")
+    [task] = tasks
+    return {"results": {task["task"]: {"acc,none": 0.5, "acc_norm,none": 0.25, "bits_per_byte,none": 1.5}}}
+"""
+"""A harness that is as noisy as the real one and the libraries below it."""
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="the environment has no tokenizers")
+class TestOutput:
+    def evaluated(self, url: str, directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        from workloads.export.hugging_face import byte_tokenizer
+
+        byte_tokenizer().save_pretrained(directory / "tokenizer")
+        (directory / "lm_eval.py").write_text(HARNESS)
+        choices, texts = (
+            write(directory / name, row) for name, row in (("exam.jsonl", QUESTION), ("text.jsonl", {"text": "a"}))
+        )
+        path = os.pathsep.join(map(str, (directory, ROOT)))
+        return subprocess.run(
+            [sys.executable, "-m", "workloads.evaluation", url, "--model", "with", "--tokenizer",
+             str(directory / "tokenizer"), "--choices", str(choices), "--texts", str(texts)],
+            env={**os.environ, "PYTHONPATH": path, "RACKWRIGHT_SERVER_KEY": "right", **variables},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def test_an_evaluation_prints_lines_of_its_own_alone(self, url: str, tmp_path: Path) -> None:
+        done = self.evaluated(url, tmp_path)
+        assert done.stderr == "exam.jsonl: measuring 1 choices\ntext.jsonl: measuring 1 texts\n"
+        assert done.stdout == ("exam.jsonl: accuracy 0.5000, 1 choices\ntext.jsonl: bits per byte 1.5000, 1 texts\n")
+        assert done.returncode == 0
+
+    def test_a_failure_shows_the_messages_of_libraries_without_the_key(self, url: str, tmp_path: Path) -> None:
+        done = self.evaluated(url, tmp_path, FAILS="1")
+        first, *messages, error, _ = done.stderr.splitlines()
+        assert first == "exam.jsonl: measuring 1 choices"
+        assert messages == [
+            "lm_eval: a warning of a library", "lm_eval: fatal: not a git repository",
+            "lm_eval: \\x1b[31mthe disk of the cache is full, key …",
+        ]  # fmt: skip
+        assert error == f"error: {url}: a request failed: RuntimeError: no answer"
+        assert done.returncode == 3
