@@ -189,6 +189,7 @@ MAY_IMPORT = {
         "workloads.config_file",
         "workloads.tracking",
         "workloads.config_schema",
+        "workloads.evaluation.data",
         "workloads.training.config",
         "workloads.quantize.config",
         "workloads.serving.model",

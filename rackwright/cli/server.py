@@ -163,6 +163,24 @@ def iterate(
             "good enough.",
         ),
     ] = 0.0,
+    at_least: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Smallest accuracy of the new model on the new data, as a share of 1, whatever the served model has; "
+            "with --choices, on the questions.",
+        ),
+    ] = None,
+    choices: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For a language model: questions with choices (.jsonl), of which the new model must have as many "
+            "right as the served one, less --may-lose.",
+        ),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(help="For a classifier: cpu, or a GPU of the catalogue; by default that of the served model."),
@@ -198,7 +216,8 @@ def iterate(
         server,
         data,
         tuple(changes or ()),
-        Limits(may_lose, must_gain),
+        Limits(may_lose, must_gain, at_least),
+        choices,
         target,
         training_directory,
         tracking,

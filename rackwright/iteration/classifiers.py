@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ class Classifiers:
     kinds = (name,)
     data: Mapping[str, str] = {".npz": "rows in a file that numpy.savez wrote (.npz)"}
     publishing = Stage.QUANTIZE
+    takes_choices = False
     count_title = "rows"
     columns: Mapping[str, str] = {"before": "served before", "tuned": "tuned", "after": "quantised"}
 
@@ -53,7 +53,7 @@ class Classifiers:
 
     def publishing_parameters(self, request: IterationRequest, model: StartingModel) -> dict[str, Any]:
         settings = _quantize_settings(request, model).model_dump(mode="json")
-        return {"target": request.target or model.target, "settings": settings, **asdict(request.limits)}
+        return {"target": request.target or model.target, "settings": settings, **request.limits.as_data()}
 
     def gate(self, context: IterationContext) -> None:
         limits = context.request.limits

@@ -11,6 +11,7 @@ from rackwright.iteration.candidates import MODEL, TRAINING, StartingModel
 from rackwright.iteration.request import TUNE, IterationRequest, Stage
 from rackwright.iteration.work import Work
 from workloads import config_file
+from workloads.evaluation.data import EvaluationData
 from workloads.serving.model import Model
 from workloads.training.config import TrainingConfig
 
@@ -37,6 +38,8 @@ class IterationContext:
     work: Work
     run_python: Callable[..., tuple[int, str]]
     """Function that runs ``python -m`` with its arguments; it returns the exit status and the last line."""
+    questions: EvaluationData | None = None
+    """Questions with choices that the new model must answer."""
 
     @property
     def data(self) -> Path:
@@ -72,6 +75,10 @@ class Family(Protocol):
     @property
     def publishing(self) -> Stage:
         """The stage that publishes the new model."""
+
+    @property
+    def takes_choices(self) -> bool:
+        """Whether the models can answer questions with choices."""
 
     @property
     def count_title(self) -> str:

@@ -4,14 +4,14 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
 
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.files import write_atomic
-from rackwright.iteration import gate
+from rackwright.iteration import choices, gate
 from rackwright.iteration.candidates import StartingModel
 from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tuning_config
 from rackwright.iteration.request import TUNE, IterationRequest, Stage
@@ -74,6 +74,7 @@ class LanguageModels:
     kinds = ("deepseek-v3", "hugging-face")
     data: Mapping[str, str] = dict.fromkeys((".jsonl", ".parquet"), "conversations in JSON Lines or Parquet")
     publishing = Stage.PUBLISH
+    takes_choices = True
     count_title = "answer tokens"
     columns: Mapping[str, str] = {
         "before": "accuracy before",
@@ -134,13 +135,16 @@ class LanguageModels:
             fitting = ", ".join(("fp32", "bf16", "fp16", *QUANTIZED[form]))
             problem, expected = f"{settings.dtype} is for {runtime}", f"one of {fitting} for {model.target}"
             raise DeclarationError(Diagnostic("--set publish.dtype", problem, expected, "Choose one of these"))
-        return {**parameters, **asdict(request.limits)}  # the gate of the quantisation depends on it
+        return {**parameters, **request.data_limits.as_data()}  # the gate of the quantisation depends on it
 
     def gate(self, context: IterationContext) -> None:
-        limits = context.request.limits
+        (context.work.directory / choices.FIGURES).unlink(missing_ok=True)  # of an earlier gate
+        limits = context.request.data_limits
         scores = context.work.stage(Stage.TUNE)["came"]["scores"] or []
         help = gate.HELP.format("conversations")
         gate.refuse_shortfalls(shortfalls(scores, limits), limits, help, NEW)
+        if context.questions is not None:
+            choices.judge(context, context.questions)
 
     def publish(self, context: IterationContext) -> dict[str, Any]:
         served = context.work.starting_model
@@ -231,7 +235,7 @@ def _check_quantized(context: IterationContext) -> None:
     Raises:
         AccuracyTooLow: It falls short.
     """
-    scores, limits = context.work.stage(Stage.TUNE)["came"]["scores"] or [], context.request.limits
+    scores, limits = context.work.stage(Stage.TUNE)["came"]["scores"] or [], context.request.data_limits
     quantized = [
         {**score, "accuracy": each["accuracy"], "loss": each["loss"]}
         for score, each in zip(scores, _quantized_results(context.work), strict=True)
@@ -280,8 +284,11 @@ def _shortfalls(score: Mapping[str, Any], new: bool, limits: gate.Limits) -> Ite
     name, parent = data_name(score, new), score["parent"]
     if score["answers"] < LEAST_ANSWERS:
         yield f"{score['answers']} answer tokens of {name}, of at least {LEAST_ANSWERS}"
-    elif not limits.allow(parent["accuracy"], score["accuracy"], new):
+        return
+    if not limits.allow(parent["accuracy"], score["accuracy"], new):
         yield f"token accuracy {score['accuracy']:.4f} on {name}, where the served model has {parent['accuracy']:.4f}"
     elif new and not score["loss"] <= parent["loss"] + gate.ROUNDING:
         before, after = perplexity(parent["loss"]), perplexity(score["loss"])
         yield f"perplexity {after:.4f} on {name}, where the served model has {before:.4f}"
+    if new and not limits.reach_floor(score["accuracy"]):
+        yield f"token accuracy {score['accuracy']:.4f} on {name}, of at least {limits.at_least:g}"

@@ -12,6 +12,8 @@ from rich.table import Table
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.files import write_atomic
+from rackwright.iteration import choices, gate
+from rackwright.iteration.choices import ChoiceFigures
 from rackwright.iteration.families import family_named
 from rackwright.iteration.family import Family, stages_of
 from rackwright.iteration.request import IterationRequest, Stage
@@ -52,6 +54,8 @@ class DataSettings(TypedDict):
     """Largest loss of accuracy on data of the earlier training, as a share of 1."""
     must_gain: float
     """Smallest gain of accuracy on the new data, as a share of 1; 0: no loss."""
+    at_least: float | None
+    """Smallest accuracy on the new data, or on the questions if there are any; null for no floor."""
 
 
 class ParentData(TypedDict):
@@ -132,6 +136,10 @@ class ReportData(TypedDict):
     """The new model; null before it is published."""
     accuracy: Sequence[DataFigures]
     """The figures by data set; the new data are the first one."""
+    choices: ChoiceFigures | None
+    """The answers to questions with choices; null if the gate has asked none."""
+    warning: str
+    """Warning about a new model that is wrong more often than right, where no floor was set; else empty."""
 
 
 def build_report(
@@ -166,6 +174,7 @@ def build_report(
             "set": list(request.changes),
             "may_lose": request.limits.may_lose,
             "must_gain": request.limits.must_gain,
+            "at_least": request.limits.at_least,
         },
         "parent": {"path": str(start.checkpoint), "sha256": start.digest},
         "before": {
@@ -176,7 +185,24 @@ def build_report(
         },
         "after": published["came"] if published["done"] else None,
         "accuracy": [_finite(each) for each in family.figures(work)],
+        "choices": choices.figures_of(work),
+        "warning": floor_warning(request, family, work),
     }
+
+
+def floor_warning(request: IterationRequest, family: Family, work: Work) -> str:
+    """Return the warning about a gate without a floor; empty if there is no reason for one, or no verdict yet.
+
+    The figure is the last one that the gate has judged: that of the quantised model, if there is one.
+    """
+    if not work.stage(Stage.GATE)["done"]:
+        return ""
+    if answers := choices.figures_of(work):
+        return gate.floor_warning(answers["tuned"], choices.name_of(answers), request.limits)
+    for new in family.figures(work):
+        accuracy = new["tuned"] if new["after"] is None else new["after"]
+        return gate.floor_warning(accuracy, new["data"], request.limits)
+    return ""
 
 
 def _finite(figures: Mapping[str, object]) -> DataFigures:
@@ -193,11 +219,12 @@ def write(report: ReportData, directory: Path) -> None:
 
 def format_markdown(report: ReportData) -> str:
     """Return *report* in Markdown."""
-    before, after, columns = report["before"], report["after"], _columns(report)
+    before, after, columns, answers = report["before"], report["after"], _columns(report), report["choices"]
     lines = [
         f"# {report['server']} of stack {report['stack']}: {report['outcome']}",
         "",
         *([f"**{report['why']}**", ""] if report["why"] else []),
+        *([f"**Warning: {report['warning']}.**", ""] if report["warning"] else []),
         f"{_format_versions(before, after)} Started {report['started_at']}, {report['seconds']} s in all stages.",
         "",
         "| stage | seconds | |",
@@ -208,9 +235,10 @@ def format_markdown(report: ReportData) -> str:
         f"| --- |{' ---: |' * len(columns)}",
         *(f"| {row['data']} | {' | '.join(_format_figures(row, columns))} |" for row in report["accuracy"]),
         "",
+        *([f"{_format_choices(answers)} SHA-256 of the questions: {answers['sha256']}.", ""] if answers else []),
         f"Times are sums of all attempts, on this computer. SHA-256 of the new data: {report['data']['sha256']}. "
         f"Allowed loss on other data: {report['data']['may_lose']:g}; gain that is asked for on the new data: "
-        f"{report['data']['must_gain']:g}.",
+        f"{report['data']['must_gain']:g}; floor: {_format_floor(report['data']['at_least'])}.",
         "",
     ]
     return "\n".join(lines)
@@ -234,6 +262,10 @@ def show(report: ReportData, console: Console) -> None:
         for row in report["accuracy"]:
             accuracy.add_row(escape(row["data"]), *_format_figures(row, _columns(report)))
         console.print(FittingTable(accuracy))
+    if report["choices"]:
+        console.print(escape(_format_choices(report["choices"])), soft_wrap=True)
+    if report["warning"]:
+        console.print(escape(f"warning: {report['warning']}"), soft_wrap=True)
     console.print(escape(_format_versions(report["before"], report["after"])), soft_wrap=True)
     console.print(f"{report['server']}: {report['outcome']}; {escape(report['directory'])}/report.md", soft_wrap=True)
 
@@ -257,6 +289,14 @@ def _format_figure(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     return "" if value is None else str(value)
+
+
+def _format_choices(answers: ChoiceFigures) -> str:
+    return f"{choices.name_of(answers)}: {answers['before']:.4f} right before, {answers['tuned']:.4f} tuned."
+
+
+def _format_floor(at_least: float | None) -> str:
+    return "none" if at_least is None else f"{at_least:g}"
 
 
 def _format_versions(before: ModelData, after: ModelData | None) -> str:

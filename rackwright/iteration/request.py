@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -53,6 +53,8 @@ class IterationRequest:
     """Changed settings of the training and of the published form: ``tune.steps=100``."""
     limits: Limits = field(default_factory=Limits)
     """Change of accuracy that the new model may and must have against the served one."""
+    choices: Path | None = None
+    """File of questions with choices that a language model must answer; None for no questions."""
     target: str | None = None
     """Target processor; None: that of the served model."""
     training_directory: Path | None = None
@@ -65,6 +67,11 @@ class IterationRequest:
     def changes_of(self, prefix: str) -> list[str]:
         """Return the changes that begin with *prefix*, without it."""
         return [change.removeprefix(prefix) for change in self.changes if change.startswith(prefix)]
+
+    @property
+    def data_limits(self) -> Limits:
+        """The limits on data sets: if there are questions with choices, the floor is for those."""
+        return self.limits if self.choices is None else replace(self.limits, at_least=None)
 
     @property
     def copied_data(self) -> str:

@@ -3,13 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from rackwright.errors import DeclarationError, Diagnostic, UserError, command
 from rackwright.files import write_atomic
-from rackwright.iteration import report
+from rackwright.iteration import choices, report
 from rackwright.iteration.candidates import find_starting_model
 from rackwright.iteration.families import family_of
 from rackwright.iteration.family import Family, IterationContext, ProcessFailed, stages_of
@@ -18,9 +18,12 @@ from rackwright.iteration.work import Work
 from rackwright.progress import Progress
 from rackwright.status import servers
 from rackwright.toolchain import cache
+from workloads.evaluation.data import EvaluationData
 from workloads.serving import model as model_directory
 
 TRAINER = "workloads.training"
+LINEAGE_KEY = "iteration"
+"""Key of the gate's limits in the lineage of a new model."""
 
 
 class IterationActions(Protocol):
@@ -62,6 +65,7 @@ def iterate(request: IterationRequest, actions: IterationActions) -> report.Repo
     try:
         family = family_of(request.data)
         actions.progress(_heading(Stage.FIND, stages_of(family)))
+        questions = choices.read(request.choices) if request.choices is not None else None
         work = _open_work(request, family)
     except UserError as error:
         raise StageFailed(Stage.FIND, error) from error
@@ -71,7 +75,7 @@ def iterate(request: IterationRequest, actions: IterationActions) -> report.Repo
         work.mark_done_after(Stage.FIND, seconds)
         model = work.starting_model
         actions.progress(f"  version {model.version}, from {model.checkpoint}; the iteration is in {work.directory}")
-        return _Iteration(request, family, actions, work).run()
+        return _Iteration(request, family, actions, work, questions).run()
 
 
 def _open_work(request: IterationRequest, family: Family) -> Work:
@@ -102,6 +106,9 @@ def _refuse_unknown(request: IterationRequest, family: Family) -> None:
         for change in request.changes
         if not change.startswith(prefixes)
     ]
+    if request.choices is not None and not family.takes_choices:
+        problem, expected = f"models for {request.data.suffix} data answer no questions", "conversations as new data"
+        wrong.append(Diagnostic("--choices", problem, expected, "Leave --choices out; --at-least is a floor"))
     if request.until not in stages:
         problem = f"an iteration with {request.data.suffix} data has no stage {request.until}"
         wrong.append(Diagnostic("--until", problem, f"one of {', '.join(stages)}", "Name another stage"))
@@ -114,9 +121,16 @@ def _heading(stage: Stage, stages: Sequence[Stage]) -> str:
 
 
 class _Iteration:
-    def __init__(self, request: IterationRequest, family: Family, actions: IterationActions, work: Work) -> None:
+    def __init__(
+        self,
+        request: IterationRequest,
+        family: Family,
+        actions: IterationActions,
+        work: Work,
+        questions: EvaluationData | None,
+    ) -> None:
         self.request, self.family, self.actions, self.work = request, family, actions, work
-        self.context = IterationContext(request, work, self._run_python)
+        self.context = IterationContext(request, work, self._run_python, questions)
         self.stages = stages_of(family)
 
     def run(self) -> report.ReportData:
@@ -143,7 +157,7 @@ class _Iteration:
     def _run_stage(self, stage: Stage) -> None:
         stages: dict[Stage, tuple[Callable[[], dict[str, Any]], dict[str, Any]]] = {
             Stage.TUNE: (self._tune, {"may_lose": self.request.limits.may_lose}),
-            Stage.GATE: (self._gate, asdict(self.request.limits)),
+            Stage.GATE: (self._gate, self._gate_parameters()),
             self.family.publishing: (self._publish, self._publishing_parameters()),
             Stage.PROMOTE: (self._promote, {"version": self.work.result_version}),
             Stage.UP: (self._roll_out, {"stack": self.request.stack.name}),
@@ -190,6 +204,10 @@ class _Iteration:
             return {}
         return lineage
 
+    def _gate_parameters(self) -> dict[str, Any]:
+        questions = self.context.questions
+        return {**self.request.limits.as_data(), **({"choices": questions.sha256} if questions else {})}
+
     def _gate(self) -> dict[str, Any]:
         self.family.gate(self.context)
         return {}
@@ -198,9 +216,26 @@ class _Iteration:
         return self.family.publishing_parameters(self.request, self.work.starting_model)
 
     def _publish(self) -> dict[str, Any]:
-        return self.family.publish(self.context)
+        result = self.family.publish(self.context)
+        self._record_gate()
+        return result
+
+    def _record_gate(self) -> None:
+        """Write the limits of the gate into the lineage of the published model, which keeps its version."""
+        model = model_directory.read(self.context.model)
+        record = {
+            "id": self.work.name,
+            "data": self.work.data_digest,
+            **self.request.limits.as_data(),
+            "choices": choices.figures_of(self.work),
+        }
+        lineage = {**model.lineage, LINEAGE_KEY: record}
+        text = model.model_copy(update={"lineage": lineage}).model_dump_json(indent=1)
+        write_atomic(self.context.model / model_directory.NAME, f"{text}\n")
 
     def _promote(self) -> dict[str, Any]:
+        if warning := report.floor_warning(self.request, self.family, self.work):
+            self.actions.progress(f"  warning: {warning}")
         self.actions.promote(str(self.context.model.relative_to(self.request.stack.project.resolve())))
         return {}
 

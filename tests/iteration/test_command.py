@@ -57,6 +57,24 @@ def test_what_a_gate_refuses_ends_with_1_and_its_report(call, outside, project, 
     assert (project / "stacks" / "serving.yaml").read_text() == FLEET
 
 
+def test_a_floor_refuses_and_a_bad_model_without_one_has_a_warning(call, outside, project, capsys) -> None:
+    outside.before["new"], outside.tuned["new"], outside.made["new"] = 0.1, 0.2, 0.2
+    assert call("--at-least", "0.5") == 1
+    assert "0.2000 on new rows, of at least 0.5" in capsys.readouterr().err
+    assert call("--at-least", "1.5") == 2
+    assert call("--at-least", "0.2") == 0
+    assert "warning" not in "".join(capsys.readouterr())
+    assert call("--must-gain", "0.1") == 0
+    printed = capsys.readouterr()
+    assert "warning: the gate has only compared" in printed.out and "warning: the gate has only compared" in printed.err
+
+
+def test_questions_for_a_classifier_end_with_2(call, project, capsys) -> None:
+    (project / "exam.jsonl").write_text('{"question": "a", "choices": ["b", "c"], "answer": 0}\n' * 8)
+    assert call("--choices", "exam.jsonl") == 2
+    assert "--choices: models for .npz data answer no questions" in capsys.readouterr().err
+
+
 def test_a_mistake_ends_with_2(call) -> None:
     assert call(data="none.npz") == 2
     assert call("--set", "steps=1") == 2

@@ -1,6 +1,7 @@
 """The stages of an iteration: their order, the arguments of each, what they refuse, and where a later start goes on."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,68 @@ class TestGates:
         assert "and a gain of at least 0.2 on new rows" in str(error)
         outside.tuned["new"] = outside.made["new"] = 0.7
         assert iterate(asked(limits=Limits(must_gain=0.2)), outside)["outcome"] == "served"
+
+    def test_a_floor_refuses_what_is_no_worse_than_a_bad_served_model(
+        self, project: Path, asked: Ask, outside: FakeActions
+    ) -> None:
+        outside.before["new"], outside.tuned["new"], outside.made["new"] = 0.1, 0.2, 0.2
+        error = refused(asked(limits=Limits(at_least=0.8)), outside)
+        assert "the new model falls short: 0.2000 on new rows, of at least 0.8; a loss of" in str(error)
+        assert "and none on new rows, with an accuracy of at least 0.8 there" in str(error)
+        assert ". Lower --at-least only if so many errors do no harm" in str(error)
+        assert (outside.names, fleet(project)) == (ALL[:2], FLEET)
+        assert error.report is not None and error.report["data"]["at_least"] == 0.8
+
+        outside.tuned["new"] = 0.8
+        error = refused(asked(limits=Limits(at_least=0.8)), outside)
+        assert "quantize: accuracy: the new model falls short: 0.2000 on new rows, of at least 0.8" in str(error)
+        outside.made["new"] = 0.8
+        report = iterate(asked(limits=Limits(at_least=0.8)), outside)
+        assert (report["outcome"], report["warning"]) == ("served", "")
+        lineage = model_directory.read(work(project) / "model").lineage["iteration"]
+        assert (lineage["at_least"], lineage["may_lose"], lineage["must_gain"]) == (0.8, 0.01, 0.0)
+        assert (lineage["id"], lineage["data"]) == (report["id"], report["data"]["sha256"])
+        assert "floor: 0.8." in (work(project) / "report.md").read_text()
+
+    def test_both_limits_of_new_rows_are_reported(self, asked: Ask, outside: FakeActions) -> None:
+        outside.tuned["new"] = 0.49
+        text = str(refused(asked(limits=Limits(at_least=0.8)), outside))
+        assert "has 0.5000; and 0.4900 on new rows, of at least 0.8" in text
+        outside.tuned["new"] = math.nan
+        assert "nan on new rows, of at least 0" in str(refused(asked(limits=Limits(at_least=0.0)), outside))
+
+    def test_a_bad_model_without_a_floor_is_promoted_with_a_warning(
+        self, project: Path, asked: Ask, outside: FakeActions
+    ) -> None:
+        """An accuracy of one half is the first one without: such a model is as often right as wrong."""
+        outside.before["new"], outside.tuned["new"], outside.made["new"] = 0.1, 0.05, 0.4999
+        error = refused(asked(), outside)
+        assert error.report is not None and error.report["warning"] == "", "nothing was let through"
+        outside.tuned["new"] = 0.51
+        assert iterate(asked(until=Stage.GATE), outside)["warning"] == ""
+        report = iterate(asked(), outside)
+        warning = (
+            "the gate has only compared the new model with the served one, and no floor was set: its accuracy on new"
+            " rows is 0.4999, less than one half; --at-least SHARE refuses such a model"
+        )
+        assert (report["outcome"], report["warning"]) == ("served", warning)
+        assert f"**Warning: {warning}.**" in (work(project) / "report.md").read_text()
+        lines = [line.split(":")[0] for line in outside.messages]
+        assert lines.index("  warning") == lines.index("5/6 promote") + 1
+        assert f"  warning: {warning}" in outside.messages
+
+        assert iterate(asked(limits=Limits(at_least=0.0)), outside)["warning"] == "", "a floor of 0 is a decision"
+        outside.made["new"] = 0.5
+        assert iterate(asked(changes=("tune.steps=9",)), outside)["warning"] == ""
+
+    def test_a_state_without_a_floor_is_that_of_earlier_versions(
+        self, project: Path, asked: Ask, outside: FakeActions
+    ) -> None:
+        """Their finished iterations would otherwise be judged and quantised again."""
+        iterate(asked(), outside)
+        stages = json.loads((work(project) / "state.json").read_text())["stages"]
+        assert stages["gate"]["for"] == {"may_lose": 0.01, "must_gain": 0.0}
+        assert stages["quantize"]["for"].keys() == {"target", "settings", "may_lose", "must_gain"}
 
     def test_too_few_rows_judge_nothing(self, asked: Ask, outside: FakeActions) -> None:
         outside.rows = 7
@@ -291,6 +354,12 @@ class TestRefused:
         )
         assert "--set tune: stepz: there is no such key" in self.find(asked(changes=("tune.stepz=9",)), outside)
         assert "--set quantize: precision: got int9" in self.find(asked(changes=("quantize.precision=int9",)), outside)
+
+    def test_questions_for_a_classifier(self, project: Path, asked: Ask, outside: FakeActions) -> None:
+        (project / "exam.jsonl").write_text('{"question": "a", "choices": ["b", "c"], "answer": 0}\n' * 8)
+        assert "--choices: models for .npz data answer no questions; conversations as new data" in self.find(
+            asked(choices=project / "exam.jsonl"), outside
+        )
 
     def test_a_model_of_another_owner(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         publish(project / ".rackwright" / "models" / "digits", b"good", {"source": {"file": "model.onnx"}})

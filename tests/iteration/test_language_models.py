@@ -25,6 +25,7 @@ from workloads.serving.model import Model
 
 Ask = Callable[..., IterationRequest]
 CHATS = '{"messages": [{"role": "user", "content": "two?"}, {"role": "assistant", "content": "2"}]}\n'
+QUESTION = '{"question": "Who owns rack 4?", "choices": [" team six", " team seven"], "answer": 1}\n'
 ALL = ["training", "export", "gguf", "promote", "up"]
 
 
@@ -59,8 +60,19 @@ class LanguageActions(FakeActions):
 
     def __init__(self, project: Path) -> None:
         super().__init__(project)
-        self.status = {"training": 0, "launch": 0, "export": 0, "language_model": 0, "gguf": 0, "vllm": 0, "up": 0}
+        self.status = {
+            "training": 0,
+            "launch": 0,
+            "export": 0,
+            "language_model": 0,
+            "gguf": 0,
+            "vllm": 0,
+            "up": 0,
+            "trained": 0,
+        }
         self.quantized = [{"accuracy": 0.85, "loss": 0.6}, {"accuracy": 0.795, "loss": 1.2}]
+        self.answers = (0.5, 0.75)
+        """Shares of questions that the served and the tuned model have right."""
         self.scores = [score("data.jsonl", (0.4, 3.0), (0.9, 0.5)), score("text", (0.8, 1.0), (0.795, 1.1))]
 
     def run_python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
@@ -70,6 +82,11 @@ class LanguageActions(FakeActions):
             checkpoint(out, TUNED)
             record = {"checkpoint": sha256(TUNED).hexdigest(), "step": 100, "scores": self.scores}
             (out / "lineage.json").write_text(json.dumps(record))
+        if name == "trained" and not status:
+            file = Path(argv[argv.index("--choices") + 1])
+            entry = {"data": file.name, "kind": "choices", "sha256": sha256(file.read_bytes()).hexdigest(), "rows": 8}
+            before, after = ([{**entry, "accuracy": accuracy}] for accuracy in self.answers)
+            out.write_text(json.dumps({"before": before, "after": after}))
         if name == "export" and not status:
             out.mkdir()
             (out / "lineage.json").write_text(json.dumps({"quantization": {"gate": {"after": self.quantized}}}))
@@ -347,6 +364,101 @@ class TestGate:
     def test_a_process_that_fails_is_named(self, ask: Ask, actions: LanguageActions, name: str) -> None:
         actions.status[name] = 2
         assert f"{name}: the process failed with status 2" in refused(ask(), actions, 2)
+
+
+class TestChoices:
+    @pytest.fixture
+    def exam(self, chats: Path) -> Path:
+        path = chats / "exam.jsonl"
+        path.write_text(QUESTION * 8)
+        return path
+
+    def test_both_models_are_asked_and_the_figures_are_recorded(
+        self, chats: Path, ask: Ask, actions: LanguageActions, exam: Path
+    ) -> None:
+        report = iterate(ask(choices=exam), actions)
+        directory = work(chats)
+        assert actions.names == ["training", "trained", *ALL[1:]]
+        assert actions.ran[1] == [
+            "workloads.evaluation.trained", str(directory / "training"), "--choices", str(exam),
+            "--out", str(directory / "choices.json"),
+        ]  # fmt: skip
+        digest = sha256(exam.read_bytes()).hexdigest()
+        expected = {"data": "exam.jsonl", "sha256": digest, "questions": 8, "before": 0.5, "tuned": 0.75}
+        assert report["choices"] == expected
+        assert model_directory.read(directory / "model").lineage["iteration"]["choices"] == expected
+        text = (directory / "report.md").read_text()
+        assert (
+            f"8 questions of exam.jsonl: 0.5000 right before, 0.7500 tuned. SHA-256 of the questions: {digest}" in text
+        )
+
+        exam.write_text(QUESTION * 9)
+        before = len(actions.names)
+        iterate(ask(choices=exam, until=Stage.GATE), actions)
+        assert actions.names[before:] == ["trained"], "other questions are another gate"
+        assert iterate(ask(until=Stage.GATE), actions)["choices"] is None
+
+    def test_fewer_right_answers_are_refused_with_both_figures(
+        self, chats: Path, ask: Ask, actions: LanguageActions, exam: Path
+    ) -> None:
+        actions.answers = (0.75, 0.5)
+        text = refused(ask(choices=exam, limits=Limits(0.2)), actions, 1)
+        assert (
+            "gate: choices: the new model falls short: 0.5000 on 8 questions of exam.jsonl, where the served model has"
+            " 0.7500; a loss of at most 0.2 on the questions; the model is not promoted. Add conversations"
+        ) in text
+        assert json.loads((work(chats) / "report.json").read_text())["choices"]["tuned"] == 0.5
+        assert iterate(ask(choices=exam, limits=Limits(0.25)), actions)["outcome"] == "served"
+
+    def test_a_floor_is_for_the_questions_if_there_are_any(
+        self, ask: Ask, actions: LanguageActions, exam: Path
+    ) -> None:
+        limits = Limits(at_least=0.95)
+        assert "0.7500 on 8 questions of exam.jsonl, of at least 0.95" in refused(
+            ask(choices=exam, limits=limits), actions, 1
+        )
+        actions.answers = (0.5, 0.95)
+        assert iterate(ask(choices=exam, limits=limits), actions)["outcome"] == "served", "0.9 by token is no matter"
+        text = refused(ask(limits=limits), actions, 1)
+        assert "token accuracy 0.9000 on new conversations, of at least 0.95" in text
+
+    def test_rubbish_without_a_floor_has_a_warning(self, ask: Ask, actions: LanguageActions, exam: Path) -> None:
+        actions.scores[0] = score("data.jsonl", (0.1, 9.0), (0.2, 8.0))
+        report = iterate(ask(until=Stage.PUBLISH), actions)
+        assert "its accuracy on new conversations is 0.2000, less than one half; --at-least" in report["warning"]
+        assert iterate(ask(until=Stage.PUBLISH, choices=exam), actions)["warning"] == ""
+        actions.answers = (0.25, 0.25)
+        exam.write_text(QUESTION * 9)
+        report = iterate(ask(until=Stage.PUBLISH, choices=exam), actions)
+        assert "its accuracy on 8 questions of exam.jsonl is 0.2500, less than one half" in report["warning"]
+
+    def test_wrong_questions_are_refused_before_the_training(
+        self, chats: Path, ask: Ask, actions: LanguageActions, exam: Path
+    ) -> None:
+        exam.write_text(QUESTION * 7)
+        assert "find: --choices: " in (text := refused(ask(choices=exam), actions, 2))
+        assert "exam.jsonl has 7 questions; at least 8, for a verdict" in text
+        exam.write_text("{}\n")
+        assert "row 1 has not this form" in refused(ask(choices=exam), actions, 2)
+        assert "cannot be read: No such file" in refused(ask(choices=chats / "none.jsonl"), actions, 2)
+        assert actions.names == []
+
+    def test_questions_that_change_during_the_training_judge_nothing(
+        self, ask: Ask, actions: LanguageActions, exam: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = actions.run_python
+
+        def change(argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
+            if argv[0] == "workloads.training":
+                exam.write_text(QUESTION * 9)
+            return run(argv, say)
+
+        monkeypatch.setattr(actions, "run_python", change)
+        assert "exam.jsonl has changed since the start" in refused(ask(choices=exam), actions, 2)
+
+    def test_a_failed_measurement_is_no_verdict(self, ask: Ask, actions: LanguageActions, exam: Path) -> None:
+        actions.status["trained"] = 2
+        assert "gate: python -m workloads.evaluation.trained: " in refused(ask(choices=exam), actions, 2)
 
 
 class TestRefused:

@@ -51,6 +51,12 @@ def served(made: Path, project: Path, interpreter: Path, monkeypatch: pytest.Mon
     return project
 
 
+def question(number: int) -> dict[str, object]:
+    """Return a question with choices, in the form of the model's chat template."""
+    asked = f"<|user|>{NEW[0].replace('41', str(number))}<|end|><|assistant|>"
+    return {"question": asked, "choices": ["blue", NEW[1]], "answer": 1}
+
+
 def chat(interpreter: Path, directory: Path, *argv: str) -> str:
     """Return the last line of the support module's output, run in *directory*."""
     command = [interpreter, "-m", "tests.support.models.chat", *argv]
@@ -80,9 +86,17 @@ def test_a_server_learns_answers_that_it_did_not_know(
     assert "old.jsonl, where the served model has 1.0000" in log
     assert (json.loads(printed)["outcome"], fleet.read_text()) == ("refused", text)
 
-    status, printed, log = iterate("--until", "promote")
+    exam = served / "chat" / "exam.jsonl"
+    exam.write_text("".join(f"{json.dumps(question(number))}\n" for number in range(10)))
+    choices = ("--choices", str(exam))
+    status, printed, log = iterate("--until", "gate", *choices, "--at-least", "1", "--set", "tune.steps=1")
+    assert status == 1 and "10 questions of exam.jsonl, of at least 1" in log, log
+
+    status, printed, log = iterate("--until", "promote", *choices, "--at-least", "0.9")
     assert status == 0, log
     report = json.loads(printed)
+    assert report["choices"]["questions"] == 10 and report["warning"] == ""
+    assert report["choices"]["tuned"] >= 0.9 > report["choices"]["before"]
     new, old = report["accuracy"]
     assert new["tuned"] > 0.9 > new["before"]
     assert new["perplexity_tuned"] < 1.5 < new["perplexity_before"]
@@ -93,6 +107,7 @@ def test_a_server_learns_answers_that_it_did_not_know(
     assert (published.name, published.runtime) == ("chat", "llama.cpp")
     assert published.version in fleet.read_text()
     assert [each["kind"] for each in published.lineage["training"]["data"]] == ["conversations"] * 2
+    assert published.lineage["iteration"]["choices"] == report["choices"]
 
     assert json.loads(chat(interpreter, served, "ask", str(made), OLD[0], NEW[0])) == [OLD[1], NEW[1]]
 

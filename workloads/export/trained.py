@@ -69,7 +69,37 @@ def load(run: Path) -> TrainedModel:
     """
     record = _read_lineage(run) if not (run / manifest.NAME).is_file() else {}
     checkpoint = _final_checkpoint(run, record) if record else Checkpoint(run, manifest.read(run))
-    record = record or _read_lineage(run.parent.parent)
+    return _load(run, checkpoint, record or _read_lineage(run.parent.parent))
+
+
+def load_parent(run: Path) -> TrainedModel:
+    """Return the model of the checkpoint from which the directory *run* of a fine-tuning started.
+
+    The parent's directory may have no lineage, as in the cache of registered models: the run's own names the base.
+
+    Raises:
+        UserError: The run has no parent, or the parent has changed.
+    """
+    record = _read_lineage(run)
+    parent = record.get("parent")
+    if not isinstance(parent, dict):
+        problem, help = "the run has no parent", "Name the directory of a fine-tuning"
+        raise UserError(Diagnostic(str(run), problem, "a run that started from a checkpoint", help))
+    path = Path(parent["path"])
+    checkpoint = Checkpoint(path, manifest.read(path))
+    if checkpoint_digest(checkpoint) != parent["sha256"]:
+        problem, expected = "it is another checkpoint than at the start of the run", f"{parent['sha256'][:12]}"
+        raise UserError(Diagnostic(str(path), problem, expected, "Restore the checkpoint"))
+    return _load(path, checkpoint, record)
+
+
+def _load(place: Path, checkpoint: Checkpoint, record: dict[str, Any]) -> TrainedModel:
+    """Return the language model of *checkpoint*.
+
+    Args:
+        place: The path that the caller named, for messages.
+        record: The lineage of its run.
+    """
     state = sharded.load_whole(checkpoint)
     config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
     if isinstance(config.model, HuggingFace):
@@ -80,7 +110,7 @@ def load(run: Path) -> TrainedModel:
     if not isinstance(model, LanguageModel):
         help = "Serve the run itself, or quantise it with `python -m workloads.quantize`"
         problem = f"the run trained a model of kind {config.model.kind}"
-        raise UserError(Diagnostic(str(run), problem, "a language model", help))
+        raise UserError(Diagnostic(str(place), problem, "a language model", help))
     own = trainable_state(model)
     check_weights_match(state["model"], own, str(checkpoint.path), "Export the run with the version that trained it")
     sharded.copy_into(own, state["model"])
