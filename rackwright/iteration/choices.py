@@ -8,7 +8,8 @@ from typing_extensions import TypedDict  # pydantic reads no other one on Python
 
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.iteration import gate
-from rackwright.iteration.family import IterationContext, ProcessFailed
+from rackwright.iteration.family import IterationContext
+from rackwright.iteration.process_runner import ProcessFailed
 from rackwright.iteration.work import Work
 from workloads.evaluation.data import EvaluationData
 from workloads.evaluation.data import read as read_data
@@ -55,9 +56,9 @@ def judge(context: IterationContext, questions: EvaluationData) -> ChoiceFigures
     """
     out = context.work.directory / FIGURES
     argv = (context.training, "--choices", questions.path, "--out", out)
-    status, last_line = context.run_python(EVALUATOR, *argv)
-    if status:
-        raise ProcessFailed(EVALUATOR, status, last_line)
+    result = context.run_python(EVALUATOR, *argv)
+    if result.status:
+        raise ProcessFailed(context.request, result)
     figures = figures_of(context.work)
     if figures is None or figures["sha256"] != questions.sha256:
         out.unlink(missing_ok=True)

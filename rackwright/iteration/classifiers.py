@@ -12,7 +12,8 @@ from rackwright.files import write_atomic
 from rackwright.foreign import InvalidData
 from rackwright.iteration import gate
 from rackwright.iteration.candidates import TRAINING, StartingModel
-from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tuning_config
+from rackwright.iteration.family import IterationContext, fine_tuning_config
+from rackwright.iteration.process_runner import ProcessFailed
 from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.work import Work
 from workloads import config_file
@@ -67,13 +68,13 @@ class Classifiers:
         target, settings = parameters["target"], context.work.directory / "quantize.json"
         write_atomic(settings, json.dumps(parameters["settings"], indent=2) + "\n")
         argv = ("--data", TRAINING, "--target", target, "--out", context.model, "--replace", "--settings", settings)
-        status, last_line = context.run_python(QUANTIZER, context.training, *argv)
-        if status == 1:
-            problem = f"the quantised model fails its gate: {last_line!r}"
+        result = context.run_python(QUANTIZER, context.training, *argv)
+        if result.is_refusal:
+            problem = f"the quantised model fails its gate: {result.failure.problem}"
             help = f"Read its report, and leave more in full precision with --set {QUANTIZE}…"
             raise gate.AccuracyTooLow(Diagnostic("quantising", problem, help=help))
-        if status:
-            raise ProcessFailed(QUANTIZER, status, last_line)
+        if result.status:
+            raise ProcessFailed(context.request, result)
         shortfalls = _compare(context, Stage.QUANTIZE, context.model)
         help = f"Read the loss by 8 bits in {context.model.name}.report, or raise --may-lose"
         gate.refuse_shortfalls(shortfalls, context.request.limits, help)
@@ -103,9 +104,9 @@ def _compare(context: IterationContext, stage: Stage, candidate: Path) -> list[s
         help = "Publish the served version there again, with --replace"
         raise DeclarationError(Diagnostic(str(served.directory), problem, expected, help))
     argv = (served.directory, candidate, "--training", context.training, "--out", out)
-    status, last_line = context.run_python(COMPARE, *argv)
-    if status:
-        raise ProcessFailed(COMPARE, status, last_line)
+    result = context.run_python(COMPARE, *argv)
+    if result.status:
+        raise ProcessFailed(context.request, result)
     return gate.shortfalls(_read(out), context.request.limits)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from rackwright.errors import Diagnostic, StepFailed, UserError
 from rackwright.iteration.candidates import MODEL, TRAINING, StartingModel
+from rackwright.iteration.process_runner import ProcessResult
 from rackwright.iteration.request import TUNE, IterationRequest, Stage
 from rackwright.iteration.work import Work
 from workloads import config_file
@@ -20,24 +20,14 @@ LOCAL: dict[str, Any] = {"launcher": "any", "world": None, "elastic": False, "sh
 FINE_TUNING = {"replay": 0.5, "patience": 5}
 
 
-class ProcessFailed(UserError):
-    """A process of the workloads failed. It determines the exit status."""
-
-    def __init__(self, module: str, status: int, last_line: str) -> None:
-        problem = f"the process failed with status {status}, and printed {last_line!r}"
-        help = "Correct the reported error, and run the command again, which continues with this stage"
-        super().__init__(Diagnostic(f"python -m {module}", problem, help=help))
-        self.exit_status = status if status in (2, 3) else StepFailed.exit_status
-
-
 @dataclass(frozen=True)
 class IterationContext:
     """The request of an iteration, its state, and its processes."""
 
     request: IterationRequest
     work: Work
-    run_python: Callable[..., tuple[int, str]]
-    """Function that runs ``python -m`` with its arguments; it returns the exit status and the last line."""
+    run_python: Callable[..., ProcessResult]
+    """Function that runs ``python -m`` with its arguments."""
     questions: EvaluationData | None = None
     """Questions with choices that the new model must answer."""
 

@@ -13,7 +13,8 @@ from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.files import write_atomic
 from rackwright.iteration import choices, gate
 from rackwright.iteration.candidates import StartingModel
-from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tuning_config
+from rackwright.iteration.family import IterationContext, fine_tuning_config
+from rackwright.iteration.process_runner import ProcessFailed
 from rackwright.iteration.request import TUNE, IterationRequest, Stage
 from rackwright.iteration.work import Work
 from workloads import config_file
@@ -164,11 +165,10 @@ class LanguageModels:
             _check_quantized(context)
         card = ("--card", served.directory / CARD) if (served.directory / CARD).is_file() else ()
         source = made / form.file
-        status, last_line = context.run_python(
-            form.publisher, source, "--name", served.name, "--out", context.model, "--replace", *card
-        )
-        if status:
-            raise ProcessFailed(form.publisher, status, last_line)
+        argv = ("--name", served.name, "--out", context.model, "--replace", *card)
+        result = context.run_python(form.publisher, source, *argv)
+        if result.status:
+            raise ProcessFailed(context.request, result)
         for directory in {exported, made}:
             shutil.rmtree(directory)  # the published model is a copy
         model = model_directory.read(context.model)
@@ -186,14 +186,14 @@ class LanguageModels:
         options = [*(("--may-lose", str(context.request.limits.may_lose)) if is_rounded else ())]
         options += ["--merge-adapters"] if has_adapters else []
         argv = ("--to", to, "--dtype", dtype, "--out", exported, *options)
-        status, last_line = context.run_python(EXPORTER, context.training, *argv)
-        if status == 1:
-            problem, note = f"the export fails its check: {last_line!r}", "the model is not promoted"
+        result = context.run_python(EXPORTER, context.training, *argv)
+        if result.is_refusal:
+            problem, note = f"the export fails its check: {result.failure.problem}", "the model is not promoted"
             expected = "the accuracy of the trained model" if is_rounded else "the logits of the trained model"
             help = f"Choose another number format with --set {PUBLISH}dtype=fp32, or report the architecture"
             raise gate.AccuracyTooLow(Diagnostic("export", problem, expected, help, note))
-        if status:
-            raise ProcessFailed(EXPORTER, status, last_line)
+        if result.status:
+            raise ProcessFailed(context.request, result)
         return exported
 
     def _quantize(self, context: IterationContext, exported: Path, dtype: str) -> Path:
@@ -204,12 +204,12 @@ class LanguageModels:
         """
         made, may_lose = context.work.directory / QUANTIZATION, str(context.request.limits.may_lose)
         argv = ("--to", dtype, "--training", context.training, "--may-lose", may_lose, "--out", made)
-        status, last_line = context.run_python(QUANTIZER, exported, *argv)
-        if status == 1:
-            problem, note = f"the quantised model fails its gate: {last_line!r}", "the model is not promoted"
+        result = context.run_python(QUANTIZER, exported, *argv)
+        if result.is_refusal:
+            problem, note = f"the quantised model fails its gate: {result.failure.problem}", "the model is not promoted"
             raise gate.AccuracyTooLow(Diagnostic("quantising", problem, help=MORE_BITS, note=note))
-        if status:
-            raise ProcessFailed(QUANTIZER, status, last_line)
+        if result.status:
+            raise ProcessFailed(context.request, result)
         return made
 
     def figures(self, work: Work) -> list[dict[str, Any]]:

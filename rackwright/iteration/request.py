@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rackwright.errors import command
 from rackwright.iteration.gate import Limits
 
 if TYPE_CHECKING:
@@ -69,6 +70,26 @@ class IterationRequest:
         return [change.removeprefix(prefix) for change in self.changes if change.startswith(prefix)]
 
     @property
+    def resume_help(self) -> str:
+        """The sentence with the command of this request, which continues its iteration.
+
+        Without --tracking: a fetched checkpoint is in the cache. Without --yes: it would answer a later question.
+        """
+        given: dict[str, object] = {
+            "--from": self.training_directory,
+            **{f"--{name.replace('_', '-')}": value for name, value in _changes(self.limits).items()},
+            "--choices": self.choices,
+            "--target": self.target,
+            "--processes": self.processes if self.processes != 1 else None,
+        }
+        words: list[object] = [self.stack.name, self.server, "--data", self.data]
+        words += [word for option, value in given.items() if value is not None for word in (option, value)]
+        words += [word for change in self.changes for word in ("--set", change)]
+        words += ["--until", self.until.value] if self.until is not Stage.UP else []
+        again = command(f"rackwright server iterate{' {}' * len(words)}", *words)
+        return f"Run {again}, which continues with this stage"
+
+    @property
     def data_limits(self) -> Limits:
         """The limits on data sets: if there are questions with choices, the floor is for those."""
         return self.limits if self.choices is None else replace(self.limits, at_least=None)
@@ -77,6 +98,12 @@ class IterationRequest:
     def copied_data(self) -> str:
         """Name of the copy of the new data, in the directory of the iteration."""
         return f"data{self.data.suffix}"
+
+
+def _changes(limits: Limits) -> dict[str, float]:
+    """Return those of *limits* that are not the default."""
+    usual = Limits().as_data()
+    return {name: value for name, value in limits.as_data().items() if value != usual.get(name)}
 
 
 def iteration_id(key: Mapping[str, Any]) -> str:

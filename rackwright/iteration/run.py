@@ -1,5 +1,6 @@
 """The stages of an iteration, run in their order; a later start skips the stages that are done."""
 
+import errno
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -7,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from rackwright.errors import DeclarationError, Diagnostic, UserError, command
+from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError, command
 from rackwright.files import write_atomic
 from rackwright.iteration import choices, report
 from rackwright.iteration.candidates import find_starting_model
 from rackwright.iteration.families import family_of
-from rackwright.iteration.family import Family, IterationContext, ProcessFailed, stages_of
+from rackwright.iteration.family import Family, IterationContext, stages_of
+from rackwright.iteration.process_runner import LOG, ProcessFailed, ProcessRunner
 from rackwright.iteration.request import DESCRIPTIONS, TUNE, IterationRequest, Stage
 from rackwright.iteration.work import Work
 from rackwright.progress import Progress
@@ -22,6 +24,7 @@ from workloads.evaluation.data import EvaluationData
 from workloads.serving import model as model_directory
 
 TRAINER = "workloads.training"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LINEAGE_KEY = "iteration"
 """Key of the gate's limits in the lineage of a new model."""
 
@@ -69,6 +72,8 @@ def iterate(request: IterationRequest, actions: IterationActions) -> report.Repo
         work = _open_work(request, family)
     except UserError as error:
         raise StageFailed(Stage.FIND, error) from error
+    except OSError as error:
+        raise StageFailed(Stage.FIND, _full_drive(error, request, request.stack.project)) from error
     seconds = time.monotonic() - start
     with cache.hold_lock(work.directory / "lock", actions.progress):
         work = work.reload()  # another process may have held the lock and changed the state
@@ -130,7 +135,8 @@ class _Iteration:
         questions: EvaluationData | None,
     ) -> None:
         self.request, self.family, self.actions, self.work = request, family, actions, work
-        self.context = IterationContext(request, work, self._run_python, questions)
+        run_python = ProcessRunner(actions.run_python, actions.progress, work.directory / LOG)
+        self.context = IterationContext(request, work, run_python, questions)
         self.stages = stages_of(family)
 
     def run(self) -> report.ReportData:
@@ -148,7 +154,12 @@ class _Iteration:
 
     def _write_report(self, outcome: str, stage: Stage, why: str = "") -> report.ReportData:
         data = report.build_report(self.request, self.family, self.work, outcome, stage, why)
-        report.write(data, self.work.directory)
+        try:
+            report.write(data, self.work.directory)
+        except OSError as error:
+            if outcome in report.OUTCOMES.values() or error.errno not in FULL:
+                raise
+            self.actions.progress(f"  the report cannot be written: {error.strerror}")  # a full drive ended the stage
         return data
 
     def _stages(self) -> list[Stage]:
@@ -173,6 +184,8 @@ class _Iteration:
             self.work.mark_done(stage, parameters, result)
         except UserError as error:
             raise StageFailed(stage, error) from error
+        except OSError as error:
+            raise StageFailed(stage, _full_drive(error, self.request, self.work.directory)) from error
 
     def _result_exists(self, stage: Stage) -> bool:
         """Return whether the result of *stage* still exists. A file may have changed, or a directory is removed."""
@@ -182,19 +195,17 @@ class _Iteration:
             return (self.context.model / model_directory.NAME).exists()
         return stage is not Stage.PROMOTE or self.actions.declared_version() == self.work.result_version
 
-    def _run_python(self, *argv: str | Path) -> tuple[int, str]:
-        return self.actions.run_python([str(each) for each in argv], lambda line: self.actions.progress(f"  {line}"))
-
     def _tune(self) -> dict[str, Any]:
         run = self.work.directory / "run.json"
         config = self.family.training_config(self.request, self.work.starting_model, self.context.data)
         write_atomic(run, config.model_dump_json(indent=2) + "\n")
         processes = self.request.processes
         module = (f"{TRAINER}.launch", "-np", str(processes)) if processes > 1 else (TRAINER,)
-        status, last_line = self._run_python(*module, run, "--out", self.context.training)
+        result = self.context.run_python(*module, run, "--out", self.context.training)
         lineage = self._lineage()
-        if status not in (0, 1) or "checkpoint" not in lineage:  # 1: worse than its parent; the gate reports that
-            raise ProcessFailed(module[0], status, last_line)
+        is_worse = result.is_refusal and lineage.get("published") is False  # than its parent; the gate reports that
+        if (result.status and not is_worse) or "checkpoint" not in lineage:
+            raise ProcessFailed(self.request, result)
         return {name: lineage.get(name) for name in ("checkpoint", "step", "best_step", "scores")}
 
     def _lineage(self) -> dict[str, Any]:
@@ -248,6 +259,14 @@ class _Iteration:
         return {}
 
 
+def _full_drive(error: OSError, request: IterationRequest, directory: Path) -> UserError:
+    """Return the error of a full drive, by default that of *directory*; raise any other *error*."""
+    if error.errno not in FULL:
+        raise error
+    where, problem = str(error.filename or directory), "no space is left on its drive"
+    return StepFailed(Diagnostic(where, problem, help=f"Free some space. {request.resume_help}"))
+
+
 class RolloutFailed(UserError):
     """`rackwright up` failed after the new model was written into the fleet's file. It determines the exit status."""
 
@@ -255,6 +274,6 @@ class RolloutFailed(UserError):
         stack, server = request.stack.name, request.server
         rollback = command("rackwright server rollback {} {}", stack, server)
         problem, note = f"the rollout failed: `up` ended with status {status}", "not every host serves the new version"
-        help = f"Run the command again to continue with the rollout; to go back, run {rollback} and `up`"
+        help = f"{request.resume_help}. To go back, run {rollback} and `up`"
         super().__init__(Diagnostic(f"stack {stack}", problem, help=help, note=note))
         self.exit_status = status

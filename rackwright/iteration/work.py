@@ -7,13 +7,14 @@
     tuned.json, made.json   the comparisons of a tuned and of a quantised classifier with the served one
     quantize.json, model.report/
     model/                  the published model
+    processes.log           the output of all processes, of all starts
     report.json, report.md
 """
 
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,10 +109,16 @@ class Work:
         start = time.monotonic()
         try:
             yield
-        finally:
-            state = self.stage(stage)
-            self._state["stages"][stage] = {**state, "seconds": state["seconds"] + time.monotonic() - start}
-            self._write()
+        except BaseException:
+            with suppress(OSError):  # on a full drive the reason of the failure counts, not the time of the stage
+                self._add_time(stage, start)
+            raise
+        self._add_time(stage, start)
+
+    def _add_time(self, stage: Stage, start: float) -> None:
+        state = self.stage(stage)
+        self._state["stages"][stage] = {**state, "seconds": state["seconds"] + time.monotonic() - start}
+        self._write()
 
     def mark_done_after(self, stage: Stage, seconds: float) -> None:
         """Add *seconds* to the time of *stage*, and mark it as done."""

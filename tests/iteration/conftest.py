@@ -84,6 +84,8 @@ class FakeActions:
         self.interrupts = ""
         """The process, or `up`, in which somebody presses Ctrl-C."""
         self.weights = b"better"
+        self.output: dict[str, list[str]] = {}
+        """Lines that a process prints at its end, by its name."""
 
     @property
     def names(self) -> list[str]:
@@ -103,8 +105,14 @@ class FakeActions:
             {"training": self._train, "launch": self._train, "compare": self._compare, "quantize": self._publish}[name](
                 argv, status
             )
-        say(f"{name} has ended")
-        return status, f"{name} has ended"
+        return status, self._say(name, say)
+
+    def _say(self, name: str, say: Callable[[str], None]) -> str:
+        """Print the lines of a process, and return the last one."""
+        lines = self.output.get(name, [f"{name} has ended"])
+        for line in lines:
+            say(line)
+        return lines[-1]
 
     def _train(self, argv: Sequence[str], status: int) -> None:
         out = Path(argv[argv.index("--out") + 1])

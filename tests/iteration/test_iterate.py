@@ -1,7 +1,9 @@
 """The stages of an iteration: their order, the arguments of each, what they refuse, and where a later start goes on."""
 
+import errno
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -402,11 +404,83 @@ class TestRefused:
     ) -> None:
         outside.status["training"] = status
         error = refused(asked(), outside, expected)
-        assert (
-            f"tune: python -m workloads.training: the process failed with status {status}, and printed 'training"
-            in str(error)
-        )
+        assert f"tune: python -m workloads.training: the process failed with status {status}: " in str(error)
+        assert status in (-9, 130) or f"{status}: 'training has ended'; its output is in " in str(error)
         assert fleet(project) == FLEET
+
+    def test_a_failure_has_its_reason_the_log_and_the_command_that_continues(
+        self, project: Path, asked: Ask, outside: FakeActions
+    ) -> None:
+        outside.status["training"] = 4
+        outside.output["training"] = [
+            "step 1/20 loss 2.3", "error: step 10: the loss is not finite", "  expected: finite numbers",
+            "  note:     the run has no checkpoint yet", "  help:     Lower the learning rate",
+        ]  # fmt: skip
+        given = asked(
+            changes=("tune.steps=60",), limits=Limits(0.02, at_least=0.5), until=Stage.PROMOTE, processes=2,
+            training_directory=project / ".rackwright" / "train",
+        )  # fmt: skip
+        outside.status["launch"], outside.output["launch"] = 4, outside.output["training"]
+        [error] = refused(given, outside, 4).diagnostics
+        assert error.where == "tune: python -m workloads.training.launch"
+        assert error.problem == "the process failed with status 4: step 10: the loss is not finite"
+        assert error.expected == "finite numbers"
+        log = work(project) / "processes.log"
+        assert error.note == f"the run has no checkpoint yet; its output is in {log}"
+        again = (
+            f"rackwright server iterate serving digits --data {project}/new.npz --from {project}/.rackwright/train"
+            " --may-lose 0.02 --at-least 0.5 --processes 2 --set tune.steps=60 --until promote"
+        )
+        assert error.help == f"Lower the learning rate. Run `{again}`, which continues with this stage"
+        [first, *lines] = log.read_text().splitlines()
+        assert " python -m workloads.training.launch -np 2 " in first and lines == outside.output["launch"]
+        with pytest.raises(StageFailed):
+            iterate(given, outside)
+        assert len(log.read_text().splitlines()) == 2 * len([first, *lines]), "all starts are in it"
+
+    def test_a_full_drive_is_named_with_the_command_that_continues(
+        self, project: Path, asked: Ask, outside: FakeActions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The file of the state cannot be written after the stage; the reason of a failed process still counts."""
+        run = outside.run_python
+
+        def fill(argv: list[str], say: Callable[[str], None]) -> tuple[int, str]:
+            def full(path: Path, content: str) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+            monkeypatch.setattr("rackwright.iteration.work.write_atomic", full)
+            monkeypatch.setattr("rackwright.iteration.report.write_atomic", full)
+            return run(argv, say)
+
+        monkeypatch.setattr(outside, "run_python", fill)
+        error = refused(asked(), outside, 4)
+        assert str(error).startswith(
+            f"tune: {work(project)}/state.json: no space is left on its drive. Free some space."
+        )
+        assert "Run `rackwright server iterate serving digits --data " in str(error)
+        assert error.report is not None and error.report["outcome"] == "failed"
+        assert "  the report cannot be written: No space left on device" in outside.messages
+
+        monkeypatch.undo()
+        monkeypatch.setattr(outside, "run_python", fill)
+        outside.status["training"] = 3
+        outside.output["training"] = ["error: out: no space is left on its drive"]
+        assert "status 3: out: no space is left on its drive" in str(refused(asked(), outside, 3))
+
+    def test_a_log_that_takes_no_more_ends_no_training(self, project: Path, asked: Ask, outside: FakeActions) -> None:
+        iterate(asked(until=Stage.FIND), outside)
+        (work(project) / "processes.log").symlink_to("/dev/full")
+        assert iterate(asked(until=Stage.TUNE), outside)["outcome"] == "tuned"
+        assert f"  {work(project)}/processes.log cannot be written: No space left on device" in outside.messages
+
+    def test_a_training_that_crashes_before_its_start_leaves_no_earlier_result(
+        self, asked: Ask, outside: FakeActions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The result in its directory is that of an earlier start with another limit."""
+        iterate(asked(until=Stage.TUNE), outside)
+        monkeypatch.setattr(outside, "_train", lambda argv, status: None)
+        outside.status["training"], outside.output["training"] = 1, ["error: parent: it is damaged"]
+        assert "status 1: parent: it is damaged" in str(refused(asked(limits=Limits(0.02)), outside, 4))
 
     def test_a_training_that_was_asked_to_stop_is_not_finished(
         self, asked: Ask, outside: FakeActions, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ from rackwright.iteration.candidates import StartingModel
 from rackwright.iteration.family import IterationContext
 from rackwright.iteration.gate import AccuracyTooLow, Limits
 from rackwright.iteration.language_models import LanguageModels, shortfalls
+from rackwright.iteration.process_runner import ProcessRunner
 from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.run import StageFailed, iterate
 from rackwright.iteration.work import Work
@@ -80,7 +81,9 @@ class LanguageActions(FakeActions):
         status, out = self._begins(name, argv), Path(argv[argv.index("--out") + 1])
         if name == "training" and status in (0, 1):
             checkpoint(out, TUNED)
-            record = {"checkpoint": sha256(TUNED).hexdigest(), "step": 100, "scores": self.scores}
+            record = {
+                "checkpoint": sha256(TUNED).hexdigest(), "step": 100, "scores": self.scores, "published": not status,
+            }  # fmt: skip
             (out / "lineage.json").write_text(json.dumps(record))
         if name == "trained" and not status:
             file = Path(argv[argv.index("--choices") + 1])
@@ -96,7 +99,7 @@ class LanguageActions(FakeActions):
         if name in ("gguf", "vllm") and not status:
             runtime = "vllm" if name == "vllm" else "llama.cpp"
             publish(out, self.weights, trained(TUNED), runtime, replace="--replace" in argv)
-        return status, f"{name} has ended"
+        return status, self._say(name, say)
 
 
 @pytest.fixture
@@ -214,10 +217,8 @@ def for_vllm(chats: Path, request: IterationRequest, actions: LanguageActions) -
     out = chats / "work"
     out.mkdir()
     tuned = {"done": True, "came": {"scores": actions.scores}}
-    return IterationContext(
-        request, Work(out, {"found": found, "stages": {"tune": tuned}}),
-        lambda *argv: actions.run_python([str(each) for each in argv], print),
-    )  # fmt: skip
+    run_python = ProcessRunner(actions.run_python, actions.progress, out / "processes.log")
+    return IterationContext(request, Work(out, {"found": found, "stages": {"tune": tuned}}), run_python)
 
 
 def test_a_model_for_vllm_is_quantised_between_export_and_publication(
@@ -356,9 +357,23 @@ class TestGate:
 
     def test_an_export_with_other_logits_is_refused(self, ask: Ask, actions: LanguageActions) -> None:
         actions.status["export"] = 1
+        actions.output["export"] = [
+            "error: --dtype q8_0: the rounded model falls short: a",
+            "  help:     Export in bf16",
+        ]
         text = refused(ask(), actions, 1)
-        assert "publish: export: the export fails its check: 'export has ended'; the logits of the trained" in text
+        assert (
+            "the export fails its check: --dtype q8_0: the rounded model falls short: a; the logits of the trained"
+            in text
+        )
         assert actions.names == ["training", "export"]
+
+    def test_an_export_that_crashes_is_no_verdict(self, ask: Ask, actions: LanguageActions) -> None:
+        """Python ends with status 1 after an exception, as the export does if it refuses."""
+        actions.status["export"] = 1
+        actions.output["export"] = ["Traceback (most recent call last):", '  File "x", line 1', "MemoryError: 9 GiB"]
+        text = refused(ask(), actions, 4)
+        assert "publish: python -m workloads.export: the process failed with status 1: MemoryError: 9 GiB" in text
 
     @pytest.mark.parametrize("name", ["export", "gguf"])
     def test_a_process_that_fails_is_named(self, ask: Ask, actions: LanguageActions, name: str) -> None:

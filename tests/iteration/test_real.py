@@ -64,6 +64,16 @@ def test_a_server_learns_digits_that_it_has_never_seen(
     assert "on digits 0, 1, 2, 3, 4, 5, 6, where the served model has 0.9" in output
     assert (json.loads(document)["outcome"], fleet.read_text()) == ("refused", text)
 
+    diverges = ("--processes", "2", "--set", "tune.steps=60", "--set", "tune.optimizer.learning_rate=1e6")
+    status, document, output = iterate(*diverges)
+    assert status == 4, output
+    report = json.loads(document)
+    reason = "python -m workloads.training.launch: the process failed with status 4: step "
+    assert report["why"].startswith(f"tune: {reason}") and "; finite numbers; " in report["why"]
+    assert f"its output is in {report['directory']}/processes.log. Lower the learning rate" in report["why"]
+    assert "Run `rackwright server iterate serving digits --data new.npz --processes 2 --set" in report["why"]
+    assert "error: step " in Path(report["directory"], "processes.log").read_text()
+
     learns = ("--set", "tune.steps=200", "--set", "tune.optimizer.learning_rate=5e-3")
     keeps = (*learns, "--set", "quantize.publish_slower=a test", "--may-lose", "0.05")
     status, document, output = iterate(*keeps)

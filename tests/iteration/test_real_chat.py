@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from rackwright.iteration import process
 from rackwright.iteration.candidates import TRAINING, StartingModel
 from rackwright.iteration.family import IterationContext
 from rackwright.iteration.language_models import LanguageModels
+from rackwright.iteration.process_runner import ProcessRunner
 from rackwright.iteration.request import IterationRequest
 from rackwright.iteration.work import Work
+from rackwright.progress import Progress
 from rackwright.stack import load_stack
 from rackwright.toolchain import workloads
 from tests.support.models import FIRST
@@ -126,9 +129,10 @@ def test_a_trained_model_is_quantised_and_published(served: Path, target: str, d
     tuned = {"done": True, "came": {"scores": [{**score, "parent": {"accuracy": 0.9, "loss": 1.0}}]}}
     lines: list[str] = []
 
-    def run_python(*argv: str | Path) -> tuple[int, str]:
-        return process.run(workloads.ensure(print).python, [str(each) for each in argv], lines.append)
+    def run(argv: Sequence[str], progress: Progress) -> tuple[int, str]:
+        return process.run(workloads.ensure(print).python, argv, progress)
 
+    run_python = ProcessRunner(run, lines.append, work / "processes.log")
     changes = (f"publish.dtype={dtype}",)
     request = IterationRequest(load_stack("serving", served), "digits", served / "chat" / "new.jsonl", changes)
     context = IterationContext(request, Work(work, {"found": found, "stages": {"tune": tuned}}), run_python)
