@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Classifiers:
     publishing = Stage.QUANTIZE
     takes_choices = False
     count_title = "rows"
-    columns: Mapping[str, str] = {"before": "served before", "tuned": "tuned", "after": "quantised"}
+    figure_keys: Mapping[str, Sequence[str]] = {"accuracy": ("before", "tuned", "after")}
 
     def digest(self, data: Path) -> str:
         return digest_arrays(data)

@@ -1,7 +1,7 @@
 """The differences between the iterations of one family of models and another, and the parts that families share."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,11 +72,11 @@ class Family(Protocol):
 
     @property
     def count_title(self) -> str:
-        """Title of the column that counts what judges a model."""
+        """Title of the number that counts what judges a model."""
 
     @property
-    def columns(self) -> Mapping[str, str]:
-        """Titles of the figures in the report, by their keys in `figures`."""
+    def figure_keys(self) -> Mapping[str, Sequence[str]]:
+        """Keys in `figures` of each figure, by its title: before, tuned, and quantised if the gate has that one."""
 
     def digest(self, data: Path) -> str:
         """Return the digest of the content of the file *data*.

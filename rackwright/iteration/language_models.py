@@ -77,12 +77,9 @@ class LanguageModels:
     publishing = Stage.PUBLISH
     takes_choices = True
     count_title = "answer tokens"
-    columns: Mapping[str, str] = {
-        "before": "accuracy before",
-        "tuned": "accuracy tuned",
-        "perplexity_before": "perplexity before",
-        "perplexity_tuned": "perplexity tuned",
-        "after": "accuracy quantised",
+    figure_keys: Mapping[str, Sequence[str]] = {
+        "accuracy": ("before", "tuned", "after"),
+        "perplexity": ("perplexity_before", "perplexity_tuned"),
     }
 
     def digest(self, data: Path) -> str:

@@ -32,6 +32,12 @@ OUTCOMES = {
 """Outcome of an iteration, by its last stage."""
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
 """Units of sizes, with their bytes."""
+TITLES = ("before", "tuned", "quantised")
+"""Titles of the numbers of a figure, in the order of a family's `figure_keys`."""
+WIDEST = 999_999.5
+"""Number from which on a figure has an exponent: a perplexity may have 300 digits."""
+FIGURE_COLUMNS = len("999999.4999")
+"""Columns of the longest number, by which the tables of all data sets have equal columns."""
 
 
 class StageData(TypedDict):
@@ -219,13 +225,20 @@ def write(report: ReportData, directory: Path) -> None:
 
 def format_markdown(report: ReportData) -> str:
     """Return *report* in Markdown."""
-    before, after, columns, answers = report["before"], report["after"], _columns(report), report["choices"]
+    before, after, answers = report["before"], report["after"], report["choices"]
+    family = family_named(report["family"])
+    columns = {"rows": family.count_title} | {
+        key: f"{figure} {title}"
+        for figure, keys in family.figure_keys.items()
+        for key, title in zip(keys, TITLES, strict=False)
+    }
     lines = [
         f"# {report['server']} of stack {report['stack']}: {report['outcome']}",
         "",
         *([f"**{report['why']}**", ""] if report["why"] else []),
         *([f"**Warning: {report['warning']}.**", ""] if report["warning"] else []),
-        f"{_format_versions(before, after)} Started {report['started_at']}, {report['seconds']} s in all stages.",
+        " ".join(_format_versions(before, after)),
+        f"Started {report['started_at']}, {report['seconds']} s in all stages.",
         "",
         "| stage | seconds | |",
         "| --- | ---: | --- |",
@@ -233,7 +246,7 @@ def format_markdown(report: ReportData) -> str:
         "",
         f"| data that no model has learned | {' | '.join(columns.values())} |",
         f"| --- |{' ---: |' * len(columns)}",
-        *(f"| {row['data']} | {' | '.join(_format_figures(row, columns))} |" for row in report["accuracy"]),
+        *(f"| {row['data']} | {' | '.join(_format_figures(row, [*columns]))} |" for row in report["accuracy"]),
         "",
         *([f"{_format_choices(answers)} SHA-256 of the questions: {answers['sha256']}.", ""] if answers else []),
         f"Times are sums of all attempts, on this computer. SHA-256 of the new data: {report['data']['sha256']}. "
@@ -255,24 +268,30 @@ def show(report: ReportData, console: Console) -> None:
     stages.add_row("all", f"{report['seconds']:.1f}", "")
     console.print(FittingTable(stages))
     if report["accuracy"]:
-        accuracy = Table(box=None, pad_edge=False, header_style="bold")
-        accuracy.add_column("data that no model has learned", overflow="fold")
-        for title in _columns(report).values():
-            accuracy.add_column(title, justify="right")
-        for row in report["accuracy"]:
-            accuracy.add_row(escape(row["data"]), *_format_figures(row, _columns(report)))
-        console.print(FittingTable(accuracy))
-    if report["choices"]:
-        console.print(escape(_format_choices(report["choices"])), soft_wrap=True)
-    if report["warning"]:
-        console.print(escape(f"warning: {report['warning']}"), soft_wrap=True)
-    console.print(escape(_format_versions(report["before"], report["after"])), soft_wrap=True)
+        _show_figures(report, console)
+    lines = [_format_choices(report["choices"])] if report["choices"] else []
+    lines += [f"warning: {report['warning']}"] if report["warning"] else []
+    for line in (*lines, *_format_versions(report["before"], report["after"])):
+        console.print(escape(line), soft_wrap=not console.is_terminal)
     console.print(f"{report['server']}: {report['outcome']}; {escape(report['directory'])}/report.md", soft_wrap=True)
 
 
-def _columns(report: ReportData) -> Mapping[str, str]:
-    family = family_named(report["family"])
-    return {"rows": family.count_title, **family.columns}
+def _show_figures(report: ReportData, console: Console) -> None:
+    """Print the name of each data set, often a path, in a line of its own, and a narrow table of its figures."""
+    family, rows = family_named(report["family"]), report["accuracy"]
+    is_quantized = any(row["after"] is not None for row in rows)
+    console.print("\ndata that no model has learned")
+    for row in rows:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("", min_width=max(map(len, family.figure_keys)))
+        for title in TITLES if is_quantized else TITLES[:-1]:
+            table.add_column(title, justify="right", min_width=FIGURE_COLUMNS)
+        for figure, keys in family.figure_keys.items():
+            cells = [figure, *_format_figures(row, keys)]
+            table.add_row(*[*cells, *[""] * len(table.columns)][: len(table.columns)])
+        console.print(escape(f"{row['data']}: {row['rows']} {family.count_title}"), style="bold", soft_wrap=True)
+        console.print(FittingTable(table))
+    console.print()
 
 
 def _format_state(each: StageData) -> str:
@@ -281,13 +300,13 @@ def _format_state(each: StageData) -> str:
     return "not done" if each["seconds"] else ""
 
 
-def _format_figures(row: Mapping[str, object], columns: Mapping[str, str]) -> list[str]:
-    return [_format_figure(row[key]) for key in columns]
+def _format_figures(row: Mapping[str, object], keys: Sequence[str]) -> list[str]:
+    return [_format_figure(row[key]) for key in keys]
 
 
 def _format_figure(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.4f}" if value < WIDEST else f"{value:.3e}"
     return "" if value is None else str(value)
 
 
@@ -299,9 +318,9 @@ def _format_floor(at_least: float | None) -> str:
     return "none" if at_least is None else f"{at_least:g}"
 
 
-def _format_versions(before: ModelData, after: ModelData | None) -> str:
-    text = f"Before: version {before['version']}, {_format_model(before)}."
-    return f"{text} After: version {after['version']}, {_format_model(after)}." if after else text
+def _format_versions(before: ModelData, after: ModelData | None) -> list[str]:
+    models = {"Before": before, **({"After": after} if after else {})}
+    return [f"{title}: version {model['version']}, {_format_model(model)}." for title, model in models.items()]
 
 
 def _format_model(model: ModelData) -> str:
