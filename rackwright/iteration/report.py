@@ -213,7 +213,10 @@ def floor_warning(request: IterationRequest, family: Family, work: Work) -> str:
 
 def _finite(figures: Mapping[str, object]) -> DataFigures:
     """Return *figures* with None in the place of numbers that JSON does not have."""
-    values = {name: None if value in (math.inf, -math.inf) else value for name, value in figures.items()}
+    values = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in figures.items()
+    }
     return cast("DataFigures", values)
 
 

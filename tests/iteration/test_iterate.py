@@ -170,7 +170,9 @@ class TestGates:
         text = str(refused(asked(limits=Limits(at_least=0.8)), outside))
         assert "has 0.5000; and 0.4900 on new rows, of at least 0.8" in text
         outside.tuned["new"] = math.nan
-        assert "nan on new rows, of at least 0" in str(refused(asked(limits=Limits(at_least=0.0)), outside))
+        error = refused(asked(limits=Limits(at_least=0.0)), outside)
+        assert "nan on new rows, of at least 0" in str(error)
+        assert error.report is not None and error.report["accuracy"][0]["tuned"] is None, "JSON has no NaN"
 
     def test_a_bad_model_without_a_floor_is_promoted_with_a_warning(
         self, project: Path, asked: Ask, outside: FakeActions
