@@ -143,11 +143,15 @@ def _part(stack: Stack, server: Server, common: dict[str, Any], has_vllm: bool, 
 
 
 def _check_settings(name: str, server: Server, model: Model | None) -> None:
-    """Raise an error for settings of llama.cpp at a model of another runtime."""
+    """Raise an error for settings that do not fit the model: of llama.cpp at another runtime, or too long a text."""
     for setting in ("gpu_layers", "embeddings"):
         if server.set.get(setting) and model and model.runtime != "llama.cpp":
             problem, expected = f"got a model of {model.runtime}", "this setting is for models of llama.cpp"
             raise _only(f"servers.{name}.set.{setting}", problem, expected, f"Remove {setting}")
+    tokens, most = server.set.get("context_tokens"), model.lineage.get("context_tokens") if model else None
+    if isinstance(most, int) and isinstance(tokens, int) and tokens > most:
+        expected, help = f"at most {most}, the context of the model", f"Set context_tokens to {most}"
+        raise _only(f"servers.{name}.set.context_tokens", f"got {tokens}", expected, help)
     code = model.lineage.get("code_sha256") if model and model.runtime == "vllm" else None
     declared = server.vllm.code_sha256 if server.vllm else None
     if model and code != declared:

@@ -80,6 +80,26 @@ def test_what_lost_too_much_is_refused_before_any_host_is_asked(
         declare(load_stack("serving", project))
 
 
+def test_more_tokens_than_the_model_has_are_refused(project: Path) -> None:
+    directory, weights = project / "models" / "digits", project / "models" / "weights"
+    weights.write_bytes(b"GGUF")
+    lineage = {"context_tokens": 2048}
+    model_directory.publish(directory, {"m.gguf": weights}, "talk", (), (), lineage, runtime="llama.cpp", replace=True)
+    path = project / "stacks" / "serving.yaml"
+
+    def declared(tokens: int) -> ServerSpec:
+        changed = f"set: {{context_tokens: {tokens}}}\n    gate: {{accuracy_kept: null}}"
+        path.write_text(SERVERS.replace("set: {max_batch: 8}", changed))
+        return specs(project)["cinder/digits"]
+
+    assert declared(2048).settings["context_tokens"] == 2048
+    with pytest.raises(
+        DeclarationError, match=r"servers\.digits\.set\.context_tokens.*got 2049; at most 2048"
+    ) as error:
+        declared(2049)
+    assert "Set context_tokens to 2048" in str(error.value)
+
+
 def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: Path) -> None:
     (project / "models" / "weights").write_bytes(b"GGUF")
     files = {"model.gguf": project / "models" / "weights"}

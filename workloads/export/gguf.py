@@ -22,6 +22,8 @@ ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3"
 """llama.cpp's names of the architectures, by transformers' model types."""
 QUESTION = [{"role": "user", "content": TEXTS[0]}]
 """The chat whose prompt is compared."""
+CHECKED_TOKENS = 1024
+"""Tokens of the context in which texts are compared: all of them are shorter."""
 Value = bool | int | float | str | list[str] | list[int]
 NO_MERGE = "[none] [none]"
 """A merge that never applies, for a tokenizer without merges: the writer leaves empty lists out, which llama.cpp wants.
@@ -286,10 +288,12 @@ def open_server(path: Path) -> Any:
     Raises:
         UserError: llama.cpp cannot load the file.
     """
+    from workloads.serving import gguf_header
     from workloads.serving.runtimes.llama import start_server
     from workloads.serving.settings import ServingSettings
 
-    return start_server(path, ServingSettings(parallel=1, context_tokens=1024))
+    few = min(CHECKED_TOKENS, gguf_header.check(path) or CHECKED_TOKENS)
+    return start_server(path, ServingSettings(parallel=1, context_tokens=few))
 
 
 def first_text_with_other_tokens(server: Any, tokenizer: Any) -> str | None:

@@ -13,11 +13,14 @@ from pathlib import Path
 from workloads.command_line import as_command, new_parser
 from workloads.errors import Diagnostic, UserError
 from workloads.output_directory import OutputDirectory, add_arguments
+from workloads.serving import gguf_header
 from workloads.serving.exported import exported_lineage
 from workloads.serving.model import MODEL, Model, check_name, publish
 from workloads.serving.settings import ServingSettings
 
 POOLINGS = ("model", "mean", "cls", "last")
+CHECKED_TOKENS = 256
+"""Tokens of the context in which the model generates a first token: a long one would need much memory."""
 STATUS = "Exit status: 0 published, 2 wrong input or refused."
 
 
@@ -42,9 +45,13 @@ def publish_gguf(
             raise UserError(Diagnostic(str(each), problem, help="Correct the path"))
     from workloads.serving.runtimes.llama import start_server
 
+    longest = gguf_header.check(path)
     defaults = {"embeddings": embeddings} if embeddings else {}
-    start_server(path, ServingSettings.model_validate({"parallel": 1, "context_tokens": 256, **defaults}))
+    few = min(CHECKED_TOKENS, longest or CHECKED_TOKENS)
+    start_server(path, ServingSettings.model_validate({"parallel": 1, "context_tokens": few, **defaults}))
     lineage = {"file": path.name, **exported_lineage(path.parent), **({"defaults": defaults} if defaults else {})}
+    if longest:
+        lineage["context_tokens"] = longest
     return publish(directory, files, name, (), (), lineage, runtime="llama.cpp", replace=replace)
 
 
@@ -59,7 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     add_arguments(parser, "the published model")
     args = parser.parse_args(argv)
     model = publish_gguf(args.file, args.name, args.card, args.out, args.embeddings, args.replace)
-    print(f"published {args.out}: {model.name} {model.version}, {args.file.stat().st_size / 1e6:.0f} MB", flush=True)
+    size = f"{args.file.stat().st_size / 1e6:.0f} MB"
+    tokens = model.lineage.get("context_tokens")
+    context = f", texts of at most {tokens} tokens" if tokens else ""
+    print(f"published {args.out}: {model.name} {model.version}, {size}{context}", flush=True)
     return 0
 
 

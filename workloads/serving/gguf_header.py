@@ -18,10 +18,13 @@ NAME_BYTES = 1 << 16
 DIMENSIONS = 4
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value, by the number of its type."""
+_INTEGERS = (0, 1, 2, 3, 4, 5, 10, 11)
 _STRING, _ARRAY = 8, 9
 _LARGEST = (1 << 63) - 1
 SPLIT_COUNT = "split.count"
 """The key with the number of files of a model. Source: gguf-split of llama.cpp."""
+CONTEXT_LENGTH = ".context_length"
+"""The end of the key with the tokens of a text for which the model is made; it begins with the architecture."""
 
 
 class _HeaderError(Exception):
@@ -61,8 +64,10 @@ class _Reader:
         return count
 
 
-def check(path: Path) -> None:
+def check(path: Path) -> int | None:
     """Check that the header of the GGUF file *path* is complete and consistent with the file's size.
+
+    Return the tokens of the model's context, which llama.cpp never exceeds; None if the header does not have them.
 
     Raises:
         UserError: the header is wrong, the file cannot be read, or it is one file of several: the others are in no
@@ -70,7 +75,7 @@ def check(path: Path) -> None:
     """
     try:
         with open_regular(path, follow=True) as file:
-            _check(_Reader(file))
+            return _check(_Reader(file))
     except _Split as error:
         help = "Merge the files with `llama-gguf-split --merge FIRST.gguf MODEL.gguf` of llama.cpp, and use that file"
         raise UserError(Diagnostic(str(path), str(error), "a model in one file", help)) from None
@@ -79,15 +84,18 @@ def check(path: Path) -> None:
         raise UserError(Diagnostic(str(path), problem, "a GGUF file", "Download the file again")) from None
 
 
-def _check(reader: _Reader) -> None:
+def _check(reader: _Reader) -> int | None:
     if reader.remaining < 24 or reader.read(4) != b"GGUF":
         raise _HeaderError("it does not begin with GGUF")
     if (version := reader.number(4)) not in VERSIONS:
         raise _HeaderError(f"it has version {version}, not {' or '.join(map(str, VERSIONS))}")
     tensors, keys = reader.count(MAX_TENSORS, "tensors"), reader.count(MAX_KEYS, "keys")
+    context_tokens = None
     for _ in range(keys):
         name, kind = _name(reader), reader.number(4)
-        if name == SPLIT_COUNT and kind in _SIZES:
+        if name.endswith(CONTEXT_LENGTH) and kind in _INTEGERS:
+            context_tokens = reader.number(_SIZES[kind]) or None
+        elif name == SPLIT_COUNT and kind in _SIZES:
             if (files := reader.number(_SIZES[kind])) > 1:
                 raise _Split(f"the model is split into {files} files, and this is one of them")
         else:
@@ -107,6 +115,7 @@ def _check(reader: _Reader) -> None:
         offsets.append(reader.number(8))
     if any(offset > reader.remaining for offset in offsets):
         raise _HeaderError("a tensor lies after the end of the file")
+    return context_tokens
 
 
 def _name(reader: _Reader) -> str:

@@ -51,7 +51,8 @@ class ServingSettings(StrictModel):
     """The most texts that a language model generates at once, over all data-parallel ranks of vLLM; at most 256 with
     llama.cpp."""
     context_tokens: PositiveInt = 4096
-    """Tokens of a prompt and its answer together; each of `parallel` texts reserves memory for so many."""
+    """Tokens of a prompt and its answer together; each of `parallel` texts reserves memory for so many. For a GGUF
+    file, the default is at most the context of the model, and a larger number is refused."""
     embeddings: Literal["model", "mean", "cls", "last"] | None = None
     """Serve a GGUF file as an embedding model: its texts become vectors of the pooling that the file has (`model`), of
     the mean of all tokens, or of the first (`cls`) or last one. None: it writes texts."""

@@ -19,6 +19,9 @@ from workloads.export import gguf, hugging_face, register
 from workloads.export.__main__ import export, main
 from workloads.export.trained import ExportDiffers, load, logits
 from workloads.quantize.language_model.measure import ModelMeter
+from workloads.serving import model as model_directory
+from workloads.serving.__main__ import main as serve_main
+from workloads.serving.gguf import main as publish_main
 from workloads.serving.gguf import publish_gguf
 from workloads.serving.vllm import publish_vllm
 from workloads.training import multi_token
@@ -295,6 +298,23 @@ def test_a_published_export_names_its_training(adapters: Path, tmp_path: Path, t
     assert training["config"] == json.loads((adapters / "config.json").read_text())
     assert (training["adapters"], training["dtype"]) == ("merged", "bf16")
     assert "lineage.json" not in model.files, "paths of the export do not count for the version"
+
+
+def test_a_gguf_file_is_served_with_texts_that_its_model_takes(
+    adapters: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    A first token in the publication needs no more tokens than a small model has.
+    """
+    longest = json.loads((base / "config.json").read_text())["max_position_embeddings"]
+    export(adapters, tmp_path / "export", merge_adapters=True, to="gguf")
+    argv = [str(tmp_path / "export" / "model.gguf"), "--name", "lora", "--out", str(tmp_path / "model")]
+    assert publish_main(argv) == 0
+    assert capsys.readouterr().out.endswith(f", texts of at most {longest} tokens\n")
+    assert model_directory.read(tmp_path / "model").lineage["context_tokens"] == longest
+
+    assert serve_main([str(tmp_path / "model"), "--set", "port=0", "--set", f"context_tokens={longest + 1}"]) == 2
+    assert f"context_tokens: got {longest + 1}" in capsys.readouterr().err
 
 
 def test_a_wrong_gguf_file_is_refused(adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,23 @@ def test_a_header_that_is_whole_is_taken(tmp_path: Path) -> None:
         check(path)
 
 
+def test_the_context_of_the_model_is_that_of_its_architecture(tmp_path: Path) -> None:
+    def number(name: bytes, form: str, kind: int, value: float) -> bytes:
+        return string(name) + struct.pack(f"<I{form}", kind, value)
+
+    path = tmp_path / "m.gguf"
+    length, scaled = b"llama.context_length", b"llama.rope.scaling.original_context_length"
+    for keys, expected in (
+        ([KEY, number(length, "I", 4, 2048), ARRAY], 2048),
+        ([KEY, number(length, "Q", 10, 1 << 33), number(scaled, "I", 4, 4096)], 1 << 33),
+        ([KEY, number(scaled, "I", 4, 4096)], None),
+        ([KEY, number(length, "f", 6, 2048.0)], None),
+        ([KEY, number(length, "I", 4, 0)], None),
+    ):
+        path.write_bytes(header(3, keys, [tensor(2, 2)]) + bytes(16))
+        assert check(path) == expected
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

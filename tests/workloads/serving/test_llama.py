@@ -147,6 +147,30 @@ def test_layers_for_gpus_reach_llama_cpp(devices: list[dict[str, Any]], monkeypa
     assert llama.gpus() == ["A GPU"]
 
 
+def test_more_tokens_than_the_model_has_are_refused_and_never_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    llama.cpp itself would cut each text to those of the model without a word.
+    """
+    given: list[int] = []
+
+    class Server:
+        def __init__(self, params: xllamacpp.CommonParams) -> None:
+            given.append(params.n_ctx)
+
+        def handle_completions(self, request: Mapping[str, Any]) -> None:
+            pass
+
+    monkeypatch.setattr(xllamacpp, "Server", Server)
+    monkeypatch.setattr(llama.gguf_header, "check", lambda path: 2048)
+    with pytest.raises(UserError, match=r"^context_tokens: got 4096; at most 2048, the context of the model") as error:
+        llama.start_server(Path("model.gguf"), ServingSettings(context_tokens=4096))
+    assert "Set context_tokens to 2048" in str(error.value)
+    for settings in (ServingSettings(parallel=2), ServingSettings(parallel=2, context_tokens=2048)):
+        llama.start_server(Path("model.gguf"), settings)
+    llama.start_server(Path("model.gguf"), ServingSettings(parallel=2, context_tokens=100))
+    assert given == [4096, 4096, 200]
+
+
 def test_layers_for_gpus_without_a_gpu_are_refused(devices: list[dict[str, Any]]) -> None:
     with pytest.raises(UserError, match=r"^gpu_layers: got 7; llama\.cpp of xllamacpp .* finds no GPU") as refused:
         llama.start_server(Path("model.gguf"), ServingSettings(gpu_layers=7))

@@ -185,8 +185,11 @@ def _reason(message: str) -> str:
 def start_server(path: Path, settings: ServingSettings) -> Any:
     """Return llama.cpp's server for the file *path*, after it has generated a first token or a first vector.
 
+    Without `context_tokens` among the settings, texts are no longer than those of the model.
+
     Raises:
-        UserError: the header is wrong, or the library cannot load the file.
+        UserError: the header is wrong, `context_tokens` is more than the model has, or the library cannot load the
+            file.
     """
     if settings.parallel > MOST_TEXTS:
         problem, expected = f"got parallel {settings.parallel}", f"at most {MOST_TEXTS} texts at once with llama.cpp"
@@ -195,10 +198,10 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
         problem = f"got {settings.gpu_layers}; llama.cpp of xllamacpp {xllamacpp.__version__} finds no GPU"
         help = "Set gpu_layers to 0, or install a build of xllamacpp for the GPUs of this computer"
         raise UserError(Diagnostic("gpu_layers", problem, "a GPU, and a build of llama.cpp that uses it", help))
-    gguf_header.check(path)
+    context_tokens = _context_tokens(settings, gguf_header.check(path))
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.n_parallel, params.n_ctx = settings.parallel, settings.parallel * settings.context_tokens
+    params.n_parallel, params.n_ctx = settings.parallel, settings.parallel * context_tokens
     # one core stays free for the event loop, which reads the next requests
     threads = settings.threads or max(1, (os.cpu_count() or 1) - 1)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
@@ -206,7 +209,7 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
     if settings.embeddings:
         params.embedding = True
         # a text is computed at once: tokens of an embedding model look at those after them
-        params.n_batch = params.n_ubatch = settings.context_tokens
+        params.n_batch = params.n_ubatch = context_tokens
         if settings.embeddings != "model":
             pooling = f"LLAMA_POOLING_TYPE_{settings.embeddings.upper()}"
             params.pooling_type = getattr(xllamacpp.llama_pooling_type, pooling)
@@ -229,3 +232,20 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
         help = "Use a GGUF file for this version, and check that there is memory for it"
         raise UserError(Diagnostic(str(path), problem, help=help)) from None
     return server
+
+
+def _context_tokens(settings: ServingSettings, most: int | None) -> int:
+    """Return the tokens of a text: those of *settings*, or those of the model if none are set and it has fewer.
+
+    Args:
+        most: Tokens of the model; llama.cpp would cut longer texts to them without a word.
+
+    Raises:
+        UserError: more are set than the model has.
+    """
+    if most is None or settings.context_tokens <= most:
+        return settings.context_tokens
+    if "context_tokens" not in settings.model_fields_set:
+        return most
+    problem, expected = f"got {settings.context_tokens}", f"at most {most}, the context of the model"
+    raise UserError(Diagnostic("context_tokens", problem, expected, f"Set context_tokens to {most}"))
