@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from workloads.checkpoint import Checkpoint, at_step, disk, manifest
+from workloads.checkpoint import Checkpoint, at_step, disk, layout, manifest
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_object, read_file
 from workloads.training import four_bit, initial_weights, multi_token, sharded
@@ -134,14 +134,24 @@ def _read_lineage(run: Path) -> dict[str, Any]:
 
 
 def _final_checkpoint(run: Path, record: dict[str, Any]) -> Checkpoint:
+    checkpoints = run / "checkpoints"
     if "step" not in record:
-        help = "Wait for its end, or name one of its checkpoints"
-        raise UserError(Diagnostic(str(run), "the run has not ended", "a finished run", help))
+        raise _open_end_error(run, checkpoints)
     if record.get("published") is False:
         problem = f"the run has not published it: {record.get('refused') or 'it is worse than its parent'}"
         help = "Train longer, or start the run again with --publish-worse REASON"
         raise UserError(Diagnostic(str(run), problem, "a model that the run published", help))
-    return at_step(run / "checkpoints", record["step"])
+    return at_step(checkpoints, record["step"])
+
+
+def _open_end_error(run: Path, checkpoints: Path) -> UserError:
+    """Return the error of a run without an end: it may be running, stopped or diverged, which its files do not say."""
+    if not (steps := layout.steps(checkpoints)):
+        problem, help = "the run has not ended, and has no checkpoint", "Train to the end"
+        return UserError(Diagnostic(str(run), problem, "a finished run", help))
+    problem = f"the run has not ended; its last checkpoint is that of step {steps[-1]}"
+    help = f"Train to the end, or export {checkpoints / layout.step_name(steps[-1])}"
+    return UserError(Diagnostic(str(run), problem, "a finished run, or one of its checkpoints", help))
 
 
 def _check_files(source: str, record: dict[str, Any]) -> None:

@@ -24,7 +24,8 @@ from workloads.serving.__main__ import main as serve_main
 from workloads.serving.gguf import main as publish_main
 from workloads.serving.gguf import publish_gguf
 from workloads.serving.vllm import publish_vllm
-from workloads.training import multi_token
+from workloads.training import loop, multi_token
+from workloads.training.divergence import DivergenceError
 from workloads.training.run import train
 
 QUICK = (
@@ -378,8 +379,11 @@ def test_adapters_alone_are_no_gguf_file(adapters: Path, tmp_path: Path) -> None
 def test_a_run_that_has_not_ended_is_refused_and_its_checkpoint_is_exported(tmp_path: Path) -> None:
     run = config("deepseek-v3-tiny", "data.sequence_length=16", "data.bytes_at_most=5000", *QUICK)
     train(run, tmp_path / "run", {}, stop_at=2)
-    assert "the run has not ended; a finished run" in refused(tmp_path / "run", tmp_path / "model")
     checkpoint = tmp_path / "run" / "checkpoints" / "step-0000000002"
+    assert refused(tmp_path / "run", tmp_path / "model") == (
+        f"{tmp_path}/run: the run has not ended; its last checkpoint is that of step 2; a finished run, or one of its "
+        f"checkpoints. Train to the end, or export {checkpoint}."
+    )
     assert export(checkpoint, tmp_path / "model", False, "fp32")["step"] == 2
 
 
@@ -397,6 +401,17 @@ def test_a_chat_template_that_changed_after_the_training_is_refused(tmp_path: Pa
     template.write_text(content)
     (base / "vocab.txt").write_text("new")
     assert "vocab.txt: the file is " in refused(tmp_path / "run", tmp_path / "model")
+
+
+def test_a_diverged_run_is_described_by_its_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Before, the way out was to wait for its end.
+    """
+    monkeypatch.setattr(loop, "are_finite", lambda tensors: False)
+    with pytest.raises(DivergenceError):
+        train(config("deepseek-v3-tiny", "data.sequence_length=16", "data.bytes_at_most=5000", *QUICK), tmp_path, {})
+    expected = f"{tmp_path}: the run has not ended, and has no checkpoint; a finished run. Train to the end."
+    assert refused(tmp_path, tmp_path / "model") == expected
 
 
 def test_adapters_of_another_base_are_refused(adapters: Path, base: Path, tmp_path: Path) -> None:
