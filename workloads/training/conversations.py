@@ -25,8 +25,8 @@ from workloads.training.messages import (
     are_messages,
     check_messages,
     check_row,
+    for_templates,
     is_learned,
-    without_nulls,
 )
 from workloads.training.records import RecordDigests
 from workloads.training.row_files import MalformedRow, name_place, read_rows
@@ -242,7 +242,7 @@ def _parse(row: Any) -> Conversation:
     check_messages(messages)
     if not any(each["role"] == "assistant" for each in messages):
         raise MalformedRow("the conversation has no answer: no message has role assistant", FORM)
-    return Conversation(without_nulls(messages), row.get("tools") or None)
+    return Conversation(for_templates(messages), row.get("tools") or None)
 
 
 def _parse_with_person(row: Any) -> tuple[Conversation, str | None]:

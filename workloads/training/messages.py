@@ -40,6 +40,8 @@ def check_row(row: Mapping[str, Any]) -> None:
     for key, help in UNREAD_ROW_KEYS.items():
         if row.get(key):
             raise MalformedRow(f"the row has {key}, which is not read", help)
+    if isinstance(row.get("tools"), str):
+        raise MalformedRow("tools is a text", "Write a list of tools in its place")
 
 
 def check_messages(messages: Sequence[Message]) -> None:
@@ -57,9 +59,13 @@ def check_messages(messages: Sequence[Message]) -> None:
         for key, help in UNREAD_KEYS.items():
             if message.get(key) is not None:
                 raise MalformedRow(f"{name} has {key}, which is not read", help)
+        content = message.get("content")
+        if role in WRITTEN and not (content is None or isinstance(content, str) or _are_texts(content)):
+            problem = f"{name} has a content that is neither a text nor a list of texts"
+            raise MalformedRow(problem, 'Write a text, or [{"type": "text", "text": …}]: images are not learned')
         if role in WRITTEN and not any(message.get(key) is not None for key in CONTENTS):
             raise MalformedRow(f"{name} has no content", "Write its content, or remove the conversation")
-        if role == "assistant" and not any(message.get(key) for key in CONTENTS):
+        if role == "assistant" and not any(_text(message.get(key)) for key in CONTENTS):
             raise MalformedRow(f"{name} is an empty answer", "Write the answer, or remove the conversation")
         weight = message.get("weight")  # source: the format of OpenAI's fine-tuning
         if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
@@ -76,6 +82,24 @@ def is_learned(message: Message) -> bool:
     return bool(message["role"] == "assistant" and message.get("weight", 1) != 0)
 
 
-def without_nulls(messages: Sequence[Message]) -> list[Message]:
-    """Return *messages* without fields that are null, which a Parquet file has for fields of other messages."""
-    return [{name: value for name, value in message.items() if value is not None} for message in messages]
+def for_templates(messages: Sequence[Message]) -> list[Message]:
+    """Return *messages* as a server gives them to chat templates, most of which would print a list as it is.
+
+    They have no fields that are null, which a Parquet file has for fields of other messages, and the texts of a
+    content are one text.
+    """
+    return [
+        {name: _text(value) if name == "content" else value for name, value in message.items() if value is not None}
+        for message in messages
+    ]
+
+
+def _are_texts(content: Any) -> bool:
+    return isinstance(content, list) and all(
+        isinstance(each, dict) and each.get("type") == "text" and isinstance(each.get("text"), str) for each in content
+    )
+
+
+def _text(content: Any) -> Any:
+    """Return the text of a list of texts, and any other *content* as it is."""
+    return "".join(each["text"] for each in content) if _are_texts(content) else content

@@ -21,7 +21,7 @@ from workloads.training.conversations import (
     tokenize,
     widen,
 )
-from workloads.training.messages import are_messages, check_messages, check_row, without_nulls
+from workloads.training.messages import are_messages, check_messages, check_row, for_templates
 from workloads.training.records import RecordDigests
 from workloads.training.row_files import name_place, read_rows
 
@@ -141,7 +141,7 @@ def messages_of(row: dict[str, Any], name: str, role: str) -> list[Message]:
     if not value or not are_messages(value):
         raise ValueError(f"{name} is neither a text nor a list of messages with a role each")
     check_messages(value)
-    return without_nulls(value)
+    return for_templates(value)
 
 
 def _tokens(

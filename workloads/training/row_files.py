@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -180,7 +181,12 @@ def _parquet_rows(content: BinaryIO) -> Iterator[Any]:
 def _parse_line(line: bytes) -> Any:
     """Return the JSON value of *line*, or the error that it is none."""
     try:
-        return parse_json(line.decode().rstrip(), LINE_BYTES, lenient=True)
+        value = parse_json(line.decode().rstrip(), LINE_BYTES, lenient=True)
+        if b"\\ud" in line.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError:
+        return MalformedRow("the line has one half of a UTF-16 pair", "Correct or remove the character")
     except UnicodeDecodeError:
         help = "Convert the file, for example by `iconv -f ISO-8859-1 -t UTF-8`"
         return MalformedRow("the line is no UTF-8", help)

@@ -191,6 +191,18 @@ def test_a_pattern_selects_files_below_the_directory_alone(saved: Path, tmp_path
         config(str(tmp_path), saved, pattern=pattern)
 
 
+def test_texts_of_a_content_are_one_text_as_in_requests(saved: Path, tmp_path: Path) -> None:
+    """
+    The format of OpenAI's API. Before, templates that print a content as it is wrote a list of Python.
+    """
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "text"}]
+    rows = [{"messages": [{**QUESTION, "content": content}, ANSWER]} for content in (parts, "one text")]
+    texts, text = (
+        data.load(config(write(tmp_path / f"{number}.jsonl", [row]), saved)) for number, row in enumerate(rows)
+    )
+    assert texts.x.tolist() == text.x.tolist()
+
+
 def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, tmp_path: Path) -> None:
     rows = [{"messages": [{**QUESTION, "content": f"{n}?"}, ANSWER]} for n in range(60)]
     held = config(write(tmp_path / "all.jsonl", rows), saved, sequence_length=16, held_out=0.2)
@@ -232,6 +244,14 @@ def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, t
             "rows.jsonl:1: message 4 has the role assistent, which chat templates leave out",
         ),
         ([{"messages": [QUESTION, {**ANSWER, "content": ""}]}], "rows.jsonl:1: message 2 is an empty answer"),
+        ([{"messages": [QUESTION, {**ANSWER, "content": [{"type": "text", "text": ""}]}]}], "2 is an empty answer"),
+        (
+            [{"messages": [{**QUESTION, "content": [{"type": "image_url", "image_url": {"url": "a"}}]}, ANSWER]}],
+            "message 1 has a content that is neither a text nor a list of texts; .* images are not learned",
+        ),
+        ([{"messages": [QUESTION, {**ANSWER, "content": 4}]}], "message 2 has a content that is neither a text nor"),
+        ([{"messages": [QUESTION, ANSWER], "tools": "[]"}], "tools is a text; .* Write a list of tools"),
+        ([{"messages": [QUESTION, {**ANSWER, "content": "a\ud800"}]}], "rows.jsonl:1: the line has one half of a UTF-"),
         ([{"messages": [{**QUESTION, "role": ["user"]}, ANSWER]}], "rows.jsonl:1: message 1 has the role"),
         (
             [{"messages": [QUESTION, {**ANSWER, "weight": 0.5}]}, {"messages": [QUESTION, {**ANSWER, "weight": True}]}],
