@@ -110,7 +110,7 @@ ARCHIVES: dict[str, tuple[Callable[[Path], None], str]] = {
     "long-name.tar.gz": (
         _zeros_behind(_header("x", 1 << 29, tarfile.GNUTYPE_LONGNAME)), "it does not begin with a manifest",
     ),
-    "nested.tar": (_nested, "its JSON is nested too deeply"),
+    "nested.tar": (_nested, "the data has more than 64 levels"),
     "larger.tar": (_larger_than_declared, "has 1000 bytes, not 1"),
     "drive.tar": (_larger_than_the_drive, "bytes"),
 }  # fmt: skip
