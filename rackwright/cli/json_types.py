@@ -346,20 +346,23 @@ class CertificateCheck(TypedDict):
 
 
 class VersionData(TypedDict, total=False):
-    """A version of a registered model, with its provenance. A quantised version has other keys than a trained one."""
+    """A version of a registered model, or a model of a directory, with its provenance.
+
+    A quantised version has other keys than a trained one.
+    """
 
     name: str
-    """Name of the model."""
+    """Name of the model; for a directory, that of its run or of its published model."""
     version: str
-    """Number of the version."""
+    """Number of the version; for a directory, the version of a published model, and else empty."""
     aliases: Sequence[str]
     """Aliases of the version."""
     run: str
-    """Id of the run that registered it."""
+    """Id of the run that registered it. A directory does not have this key."""
     source: str
-    """Location of its files."""
+    """Location of its files: that of the registry, or a directory; empty if only the record of a training is known."""
     created_ms: int
-    """Time of the registration, in milliseconds since 1970."""
+    """Time of the registration, in milliseconds since 1970. A directory does not have this key."""
     fleet: str | None
     """Name of the fleet that declared the run; null, here and below, if it is unknown."""
     declaration: str | None
@@ -389,12 +392,12 @@ class VersionData(TypedDict, total=False):
 
 
 class LineageData(TypedDict):
-    """The origin of a model version."""
+    """The origin of a model version or of a directory."""
 
     versions: Sequence[VersionData]
-    """The version and its parents, newest first."""
+    """The model and its parents, newest first."""
     missing: Sequence[str]
-    """Unknown parts: `digits/3: lock`."""
+    """Unknown parts: `digits/3: lock`, and a parent that was not found."""
 
 
 class FetchedModel(TypedDict):

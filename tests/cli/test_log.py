@@ -68,7 +68,7 @@ WITHOUT_ENTRIES = {
     "host qualify": "measures",
     "init": "writes files that Git records",
     "journal": "reads hosts",
-    "lineage": "reads a registry",
+    "lineage": "reads a registry or files",
     "privacy ledger": "reads files of this computer",
     "privacy receipt": "writes files of this computer, which are signed",
     "lock": "writes a file that Git records",

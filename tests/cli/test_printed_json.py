@@ -108,7 +108,7 @@ def test_the_origin_of_a_model(tags: dict[str, str], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tracking, "connect", lambda url, environment: None)
     monkeypatch.setattr(tracking, "load_lineage", lambda server, model: Lineage((version,)))
 
-    [report] = printed("lineage", "digits", status=3)
+    [report] = printed("lineage", "digits", "--tracking", "https://tracking.example", status=3)
 
     assert [(each["name"], each["aliases"]) for each in report["versions"]] == [("digits", ["champion"])]
     assert report["missing"]

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def register(server: TrackingServer, directory: Path, report: Path, name: str) -
     digest = disk.sha256(directory / model_directory.NAME)
     if existing := registry.find_by_checkpoint(server, digest, name):
         return existing
-    properties = {**_properties(metadata), registry.CHECKPOINT: digest}
+    properties = {**version_tags(metadata.lineage), registry.CHECKPOINT: digest}
     tags = provenance.to_tags(properties)
     number = find_or_create_experiment(server, metadata.name)
     began, title = (
@@ -124,9 +125,8 @@ def set_alias(server: TrackingServer, version: Version, alias: str) -> None:
     server.post("registered-models/alias", name=version.name, alias=alias, version=version.version)
 
 
-def _properties(metadata: Model) -> dict[str, str]:
-    """Return the properties of a version; unknown ones are left out."""
-    lineage = metadata.lineage
+def version_tags(lineage: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a version with the *lineage* of a quantised model; unknown ones are left out."""
     properties = {key: lineage[key] for key in ("target", "precision", "code", "machine") if key in lineage}
     properties["gate"] = _gate(lineage["gate"])
     if data := lineage.get("data"):

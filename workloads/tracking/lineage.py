@@ -1,52 +1,51 @@
 """The lineage of a model version: machines, code, data and parent versions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from workloads.tracking import provenance, registry
 from workloads.tracking.registry import Version
 from workloads.tracking.server import TrackingServer
 
 
+class LineageEntry(Protocol):
+    """A model in a lineage: a version of the registry, or a directory."""
+
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
+    @property
+    def title(self) -> str:
+        """The first line of the entry in a text."""
+
+    @property
+    def required_keys(self) -> tuple[str, ...]:
+        """Keys of the tags that the entry has to have."""
+
+    def as_data(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A version and its parents, newest first."""
+    """A model and its parents, newest first."""
 
-    versions: tuple[Version, ...]
-    unregistered_parent: str = ""
-    """Digest of the next parent checkpoint, if it is not registered; empty if the chain is complete."""
+    versions: Sequence[LineageEntry]
+    lost_parent: str = ""
+    """The next parent, if it was not found, such as ``the version of checkpoint 12ab…``; else empty."""
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Facts that are unknown, such as ``digits/3: lock``."""
         absent = (
-            f"{version}: {key}"
-            for version in self.versions
-            for key in provenance.required_keys(version.tags)
-            if key not in version.tags
+            f"{version}: {key}" for version in self.versions for key in version.required_keys if key not in version.tags
         )
-        parent = [f"the version of checkpoint {self.unregistered_parent}"] if self.unregistered_parent else []
-        return (*absent, *parent)
+        return (*absent, *([self.lost_parent] if self.lost_parent else []))
 
     def as_data(self) -> dict[str, Any]:
         """Return the lineage as plain values for JSON."""
         return {
-            "versions": [
-                {
-                    "name": version.name,
-                    "version": version.version,
-                    "aliases": list(version.aliases),
-                    "run": version.run,
-                    "source": version.source,
-                    "created_ms": version.created_ms,
-                    **{
-                        key: version.tags.get(key)
-                        for key in (*provenance.required_keys(version.tags), registry.CHECKPOINT, "step")
-                    },
-                }
-                for version in self.versions
-            ],
+            "versions": [version.as_data() for version in self.versions],
             "missing": list(self.missing),
         }
 
@@ -60,7 +59,8 @@ def load_lineage(server: TrackingServer, reference: str) -> Lineage:
     chain = list(_chain(server, registry.find(server, reference)))
     last = chain[-1].tags.get("parent", provenance.NONE)
     registered = {version.tags.get(registry.CHECKPOINT) for version in chain}
-    return Lineage(tuple(chain), "" if last == provenance.NONE or last in registered else last)
+    is_whole = last == provenance.NONE or last in registered
+    return Lineage(chain, "" if is_whole else f"the version of checkpoint {last}")
 
 
 def _chain(server: TrackingServer, version: Version | None) -> Iterator[Version]:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,30 @@ class Version:
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
+
+    @property
+    def title(self) -> str:
+        """The first line of the version in a text."""
+        made = datetime.fromtimestamp(self.created_ms / 1000, UTC)
+        names = "".join(f" @{alias}" for alias in self.aliases)
+        return f"{self}{names}, registered {made:%Y-%m-%d %H:%M} UTC by run {self.run or 'unknown'}"
+
+    @property
+    def required_keys(self) -> tuple[str, ...]:
+        """Keys of the tags that the version has to have."""
+        return provenance.required_keys(self.tags)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the version as plain values for JSON; unknown tags are None."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "aliases": list(self.aliases),
+            "run": self.run,
+            "source": self.source,
+            "created_ms": self.created_ms,
+            **{key: self.tags.get(key) for key in (*self.required_keys, CHECKPOINT, "step")},
+        }
 
 
 def register(server: TrackingServer, out: Path, name: str) -> Version:

@@ -14,6 +14,7 @@ from workloads.evaluation.trained import compare, main
 from workloads.export.__main__ import export
 from workloads.export.trained import load_parent
 from workloads.quantize.language_model.measure import ModelMeter
+from workloads.tracking.directories import load_directory_lineage
 from workloads.training.run import train
 
 QUICK = (
@@ -62,6 +63,9 @@ def test_the_figures_are_those_of_the_exported_models(tuned: Path, exam: Path, t
     for key, run in (("before", "parent"), ("after", "run")):
         export(tuned / run, tmp_path / run, merge_adapters=True)
         assert figures[key] == meter.measure(tmp_path / run)
+        kinds = ["run"] if run == "parent" else ["run", "run"]
+        assert [each.kind for each in load_directory_lineage(tuned / run).versions] == kinds
+        assert [each.kind for each in load_directory_lineage(tmp_path / run).versions] == ["export", *kinds]
     [before], [after] = figures["before"], figures["after"]
     assert (after["kind"], after["rows"], after["data"]) == ("choices", 15, "exam.jsonl")
     assert after["accuracy"] > before["accuracy"], "the new model has learned the color"
