@@ -9,7 +9,7 @@ import pytest
 
 from workloads.catalogue.models import model_config
 from workloads.errors import UserError
-from workloads.serving.fit import computed_sizes, library, sizes
+from workloads.serving.fit import computed_sizes, computed_tensors, library, sizes
 from workloads.serving.fit.__main__ import main
 from workloads.serving.fit.shape import shape_of
 
@@ -56,6 +56,45 @@ def test_the_bytes_of_a_multimodal_model_are_those_that_transformers_makes(model
     assert found.weight_bytes == pytest.approx(2 * sum(each.numel() for each in model.parameters()), rel=0.005)
     assert found.weight_bytes > 1.1 * computed_sizes(language).weight_bytes
     assert found.layer_bytes == computed_sizes(language).layer_bytes, "a tower is in no layer of the language model"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "layers"),
+    [
+        ("qwen3_moe", {"mlp_only_layers": [0, 2], "decoder_sparse_step": 1}),
+        ("qwen3_moe", {"mlp_only_layers": [1], "decoder_sparse_step": 2}),
+        ("qwen3_moe", {"mlp_only_layers": [], "decoder_sparse_step": 1}),
+        ("llama4_text", {"moe_layers": [1, 3], "interleave_moe_layer_step": 1}),
+        ("llama4_text", {"moe_layers": [0], "interleave_moe_layer_step": 2}),
+    ],
+)
+def test_layers_without_experts_are_those_of_transformers(model_type: str, layers: dict[str, Any]) -> None:
+    """
+    Before, all layers had experts, and the sizes were up to 78 % too large.
+    """
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    experts: dict[str, Any] = {"num_experts": 4, "moe_intermediate_size": 96}
+    if model_type == "llama4_text":
+        experts = {"num_local_experts": 4, "intermediate_size_mlp": 96, "attention_chunk_size": 64}
+    values = {**TEXT, **experts, **layers, "num_experts_per_tok": 1}
+    settings = {**values, "model_type": model_type, "dtype": "bfloat16", "tie_word_embeddings": False}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[model_type].from_dict(settings))
+    weights = sum(each.numel() for each in model.parameters())
+    assert computed_sizes(settings).weight_bytes == pytest.approx(2 * weights, rel=0.005)
+
+
+def test_a_head_below_a_prefix_is_no_embedding() -> None:
+    """
+    The names of Llama 4 and others with towers. Before, the model counted as one with tied embeddings.
+    """
+    plain = {"model_type": "llama", **TEXT, "dtype": "bfloat16", "tie_word_embeddings": False}
+    tensors = computed_tensors(shape_of(plain))
+    found = [sizes(plain, {f"{prefix}{name}": size for name, size in tensors.items()})
+             for prefix in ("", "language_model.")]  # fmt: skip
+    assert found[0] == found[1] and not found[1].tied
 
 
 def test_layers_of_a_tower_in_files_are_no_layers_of_the_language_model() -> None:

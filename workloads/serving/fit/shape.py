@@ -61,9 +61,15 @@ class Experts:
     """Every *step*-th layer has experts."""
     shared_width: int = 0
     """Width of the hidden layer of all shared experts together."""
+    dense: frozenset[int] = frozenset()
+    """Layers without experts, besides those before *first_layer* and between the steps."""
+    listed: frozenset[int] | None = None
+    """All layers with experts, in place of *first_layer* and *step*; None without such a list."""
 
     def in_layer(self, layer: int) -> bool:
-        return layer >= self.first_layer and (self.step == 1 or (layer + 1) % self.step == 0)
+        if self.listed is not None:
+            return layer in self.listed
+        return layer >= self.first_layer and (layer + 1) % self.step == 0 and layer not in self.dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +252,16 @@ class _Reader:
             query_rank=self.count("q_lora_rank"),
         )
 
-    def _dense_layers(self) -> int:
-        """Return the number of dense layers before the first one with experts, as transformers 5 writes them."""
+    def _dense_layers(self) -> frozenset[int]:
+        """Return the layers without experts, as transformers 5 writes them, or as the classes of Qwen read them."""
         kinds = self.settings.get("mlp_layer_types")
-        return next((at for at, kind in enumerate(kinds) if kind != "dense"), 0) if isinstance(kinds, list) else 0
+        dense = {at for at, kind in enumerate(kinds) if kind == "dense"} if isinstance(kinds, list) else set()
+        return frozenset(dense | (self._layers("mlp_only_layers") or set()))
+
+    def _layers(self, name: str) -> frozenset[int] | None:
+        """Return the layers in the list *name*; None if there is no such list."""
+        numbers = self.settings.get(name)
+        return frozenset(each for each in numbers if type(each) is int) if isinstance(numbers, list) else None
 
     def experts(self) -> Experts | None:
         # the names of DeepSeek; of Qwen and most others; of Mixtral
@@ -268,7 +280,9 @@ class _Reader:
             per_token=self.size("num_experts_per_tok", 1),
             width=self.size(width),
             shared=shared,
-            first_layer=self.count("first_k_dense_replace") or self._dense_layers(),
+            first_layer=self.count("first_k_dense_replace"),
             step=step if type(step) is int and 0 < step <= NUMBER_MAX else 1,
             shared_width=shared_width or shared * self.size(width),
+            dense=self._dense_layers(),
+            listed=self._layers("moe_layers"),  # of Llama 4
         )

@@ -22,6 +22,7 @@ _ATTENTION = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.\
 _EXPERTS = re.compile(r"\.experts\.")
 _WHOLE = re.compile(r"norm|\.gate\.|q_a_proj|kv_a_proj|\.indexer\.")
 """Weights of a layer that tensor parallelism does not divide. Source: ReplicatedLinear in vLLM 0.32, deepseek_v2.py."""
+_HEAD = re.compile(r"(?:^|\.)lm_head\.")
 _EMBEDDING = re.compile(r"embed_tokens|\bwte\b|word_embeddings")
 _PADDED_HEADS = {"deepseek_v32": 64}
 """`Sizes.padded_heads` by the type of a model. Source: vllm-project/recipes 00a8aa9, DeepSeek-V3.2, Troubleshooting."""
@@ -226,7 +227,7 @@ def _weights(shape: Shape, tensors: Tensors) -> dict[str, Any]:
             part[int(match[1])] += size
         elif match:
             draft += size
-        elif name.startswith("lm_head"):
+        elif _HEAD.search(name):
             head += size
         else:
             embedding += size
