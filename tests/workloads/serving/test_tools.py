@@ -185,16 +185,21 @@ def test_a_forced_call_is_answered_as_a_call(stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_forced_call_that_was_cut_is_no_call(stream: bool) -> None:
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_a_forced_call_that_was_cut_is_no_call(reason: str, stream: bool) -> None:
+    """
+    By the limit of tokens, or by a stop sequence, whose reason had been that of a limit.
+    """
+
     class Cut(Caller):
         def generate(self, asked: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
-            on_piece(Piece('{"name": "ti', TextEnd("length", 7, 3)))
+            on_piece(Piece('{"name": "ti', TextEnd(reason, 7, 3)))
 
     with here(Cut(free=True)) as server:
         answer = ask(server.address, CHAT, body(tools=TWO, tool_choice=NAMED, stream=stream))
 
     choice = deltas(answer)[-1] if stream else answer.json["choices"][0]
-    assert choice["finish_reason"] == "length"
+    assert choice["finish_reason"] == reason
     assert "tool_calls" not in (choice["delta"] if stream else choice["message"])
 
 

@@ -82,8 +82,8 @@ class AnswerFormat:
         self._call += piece.text
         if piece.end is None or piece.end.reason != "stop":
             return replace(piece, text="")
-        if (call := read_call(self._call)) is None:
-            return replace(piece, text="", end=replace(piece.end, reason="length"))
+        if (call := read_call(self._call)) is None:  # a stop sequence of the request was in it
+            return replace(piece, text="")
         return replace(piece, text="", calls=(call,), end=replace(piece.end, reason="tool_calls"))
 
     def _with_id(self, part: Mapping[str, Any]) -> Mapping[str, Any]:

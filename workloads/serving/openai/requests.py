@@ -45,11 +45,15 @@ class Message(StrictBody):
     content: Annotated[list[Part], Field(min_length=1), BeforeValidator(_as_parts)] | None = None
     tool_calls: list[ToolCall] = Field(default=[], max_length=128)
     tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    refusal: str | None = None
+    """The text of an earlier answer that refused, in place of its content."""
 
     @model_validator(mode="after")
     def _check_role(self) -> Self:
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and self.refusal is None:
             raise ValueError("content is missing")
+        if self.refusal is not None and self.role != "assistant":
+            raise ValueError(f"a refusal is one of the assistant, not of role {self.role}")
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"tool_calls are those of the assistant, not of role {self.role}")
         if (self.role == "tool") != (self.tool_call_id is not None):
@@ -59,7 +63,7 @@ class Message(StrictBody):
     @property
     def runtime_message(self) -> dict[str, Any]:
         """The message as the runtime reads it."""
-        text = None if self.content is None else "".join(part.text for part in self.content)
+        text = self.refusal if self.content is None else "".join(part.text for part in self.content)
         calls = {"tool_calls": [each.model_dump() for each in self.tool_calls]} if self.tool_calls else {}
         answered = {"tool_call_id": self.tool_call_id} if self.tool_call_id is not None else {}
         # chat templates have no role developer
