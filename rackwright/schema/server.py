@@ -145,7 +145,8 @@ class Gate(Schema):
     """Requirements for the model's own report before it serves."""
 
     accuracy_kept: Annotated[float, Field(ge=0)] | None = 0.98
-    """Minimum share of the original's accuracy, in the report of `python -m workloads.quantize`; null waives it."""
+    """Minimum share of the original's accuracy, in the report of `python -m workloads.quantize`; null waives it, as a
+    language model needs, which has no such report."""
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -28,8 +28,10 @@ from workloads.tracking import registry
 
 GpuAssignments = Mapping[tuple[str, str], GpuAssignment]
 """GPUs of runs and servers, by owner file and host: ``("server-talk", HOST)``."""
-LANGUAGE = ("llama.cpp", "vllm")
+LANGUAGE = model_directory.LANGUAGE
 """Runtimes of language models."""
+LANGUAGE_SETTINGS = ("gpu_layers", "embeddings")
+"""Settings that only servers of language models have, beside vllm."""
 ENVIRONMENTS = ("serving", "training")
 """Suitable environments of role workloads, the best one first."""
 
@@ -70,6 +72,7 @@ def servers(stack: Stack, gpus: GpuAssignments, names: Iterable[str]) -> Iterato
     layouts: dict[str, Layout | None] = {}
     for name in names:
         server = stack.fleet.servers[name]
+        wrong += _gate_problems(name, server)
         try:
             model = _load_model(stack, name, server)
             common[name] = _common(stack, name, server, model)
@@ -142,9 +145,20 @@ def _part(stack: Stack, server: Server, common: dict[str, Any], has_vllm: bool, 
     )
 
 
+def _gate_problems(name: str, server: Server) -> Iterator[Diagnostic]:
+    """Yield the problem of a gate that no model of *server* can pass, also before there is one."""
+    setting = "vllm" if server.vllm else next((each for each in LANGUAGE_SETTINGS if server.set.get(each)), None)
+    kept = server.gate.accuracy_kept
+    if setting is not None and kept is not None:
+        default = "" if "accuracy_kept" in server.gate.model_fields_set else ", the default,"
+        problem = f"got {kept:g}{default} for a server with {setting}, which serves language models"
+        place = f"servers.{name}.gate.accuracy_kept"
+        yield Diagnostic(place, problem, model_directory.NO_REPORT, model_directory.WAIVE)
+
+
 def _check_settings(name: str, server: Server, model: Model | None) -> None:
     """Raise an error for settings that do not fit the model: of llama.cpp at another runtime, or too long a text."""
-    for setting in ("gpu_layers", "embeddings"):
+    for setting in LANGUAGE_SETTINGS:
         if server.set.get(setting) and model and model.runtime != "llama.cpp":
             problem, expected = f"got a model of {model.runtime}", "this setting is for models of llama.cpp"
             raise _only(f"servers.{name}.set.{setting}", problem, expected, f"Remove {setting}")
@@ -326,6 +340,8 @@ def _check_gate(place: str, server: Server, model: Model) -> None:
         model_directory.check_accuracy(model, server.gate.accuracy_kept)
     except UserError as error:
         help = "Publish a better model, or lower `gate.accuracy_kept` of the server, which audits report"
+        if model.runtime in LANGUAGE:
+            help = error.diagnostic.help
         raise DeclarationError(replace(error.diagnostic, where=place, help=help)) from None
 
 

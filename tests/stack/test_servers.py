@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,54 @@ def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: P
     path.write_text(SERVERS.replace("set: {max_batch: 8}", f"{waived}\n    {canary}"))
     with pytest.raises(DeclarationError, match="servers.digits.canary: got rows for talk, a language model"):
         declare(load_stack("serving", project))
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ("vllm: {}", "got 0.98, the default, for a server with vllm"),
+        ("vllm: {}\n    gate: {accuracy_kept: 0.98}", "got 0.98 for a server with vllm"),
+        ("gate: {accuracy_kept: 0}\n    set: {embeddings: mean}", "got 0 for a server with embeddings"),
+    ],
+)
+def test_a_gate_that_no_language_model_passes_is_refused_before_there_is_a_model(
+    project: Path, more: str, problem: str
+) -> None:
+    """Both errors are in the first check, and with a declared version the gate alone: hosts may have that one."""
+    path = project / "stacks" / "serving.yaml"
+    text = SERVERS.replace("set: {max_batch: 8}", more).replace("models/digits", "models/none")
+    expected = (
+        f"servers.digits.gate.accuracy_kept: {problem}, which serves language models; null, because a language model"
+        " has no report of its accuracy by `python -m workloads.quantize`. Write `gate: {accuracy_kept: null}`"
+    )
+    for model, others in (("models/none", ["servers.digits.model.path"]), ('models/none, version: "0123456789ab"', [])):
+        path.write_text(text.replace("models/none", model))
+        with pytest.raises(DeclarationError) as error:
+            declare(load_stack("serving", project))
+        [gate, *more_errors] = error.value.diagnostics
+        assert expected in str(gate)
+        assert [each.where.partition(" ")[2] for each in more_errors] == others
+
+    path.write_text(text.replace(more, "vllm: {}\n    gate: {accuracy_kept: null}"))
+    with pytest.raises(DeclarationError) as error:
+        declare(load_stack("serving", project))
+    assert [each.where.partition(" ")[2] for each in error.value.diagnostics] == ["servers.digits.model.path"]
+
+
+@pytest.mark.parametrize("runtime", ["llama.cpp", "vllm"])
+def test_the_gate_of_a_published_language_model_has_a_remedy_that_helps(project: Path, runtime: Any) -> None:
+    """A better model would have no report either."""
+    (project / "models" / "weights").write_bytes(b"weights")
+    files = {"model.gguf": project / "models" / "weights"}
+    model_directory.publish(project / "models" / "digits", files, "talk", (), (), {}, runtime=runtime)
+    with pytest.raises(DeclarationError) as error:
+        declare(load_stack("serving", project))
+    text = "servers.digits.model.path: the gate asks a language model for 98.00% of its accuracy; null, because"
+    assert text in str(error.value) and "Publish a better model" not in str(error.value)
+    assert "Write `gate: {accuracy_kept: null}`" in str(error.value)
+    (project / "stacks" / "serving.yaml").write_text(SERVERS.replace("models/digits", "models/none"))
+    with pytest.raises(UserError, match="the gate asks a language model for 98"):
+        server_model.model_to_serve(load_stack("serving", project), "digits", "models/digits")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,10 @@ WEIGHTS = "weights.bin"
 AHEAD_BYTES = 4 << 30
 AHEAD_STEP = 128 << 10
 """Bytes of one read-ahead: Linux reads at most a drive's readahead, this by default, at once: mm/readahead.c."""
+LANGUAGE = ("llama.cpp", "vllm")
+"""Runtimes of language models."""
+NO_REPORT = "null, because a language model has no report of its accuracy by `python -m workloads.quantize`"
+WAIVE = "Write `gate: {accuracy_kept: null}`; `rackwright server iterate --at-least` has a floor for each new model"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
@@ -207,6 +211,9 @@ def check_accuracy(model: Model, accuracy_kept: float | None) -> None:
         return
     report = model.lineage.get("gate")
     accuracy = report.get("found", {}).get("accuracy_kept") if isinstance(report, Mapping) else None
+    if accuracy is None and model.runtime in LANGUAGE:
+        problem = f"the gate asks a language model for {accuracy_kept:.2%} of its accuracy"
+        raise UserError(Diagnostic(f"{model.name} {model.version}", problem, NO_REPORT, WAIVE))
     if accuracy is None or not accuracy >= accuracy_kept:
         kept = f"the model kept {accuracy:.4%} of its accuracy" if accuracy is not None else ""
         problem = kept or "the model has no report of its accuracy"
