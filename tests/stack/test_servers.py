@@ -155,7 +155,7 @@ def test_the_gate_of_a_published_language_model_has_a_remedy_that_helps(project:
     """A better model would have no report either."""
     (project / "models" / "weights").write_bytes(b"weights")
     files = {"model.gguf": project / "models" / "weights"}
-    model_directory.publish(project / "models" / "digits", files, "talk", (), (), {}, runtime=runtime)
+    model_directory.publish(project / "models" / "digits", files, "talk", (), (), {}, runtime=runtime, replace=True)
     with pytest.raises(DeclarationError) as error:
         declare(load_stack("serving", project))
     text = "servers.digits.model.path: the gate asks a language model for 98.00% of its accuracy; null, because"

@@ -106,11 +106,11 @@ def test_another_spelling_of_a_record_is_the_same_record(kind: str, spellings: l
 
 
 def test_a_private_run_refuses_keys_that_no_template_reads(tmp_path: Path) -> None:
-    part = {"type": "text", "text": "a", "id": 7}
+    part = {"type": "text", "text": "a", "id": 7}  # a part of a content is its text alone
     question = {"role": "user", "content": [part], "n": 3, "empty": None}
     answer = {"role": "assistant", "content": "b", "tool_calls": call({"x": 1}, index=0)}
     found = written(tmp_path / "a", [{"messages": [question, answer], "row": 1}], CALLING)
-    with pytest.raises(UserError, match="no chat template reads: content.id, n, tool_calls.index;"):
+    with pytest.raises(UserError, match="no chat template reads: n, tool_calls.index;"):
         Units(found, PROMISE)
 
 
