@@ -148,8 +148,8 @@ class TestExports:
         assert (training["parent"], training["source"]) == ("none", "")
 
         lineage["quantization"]["gate"] = {"passed": False, "unmeasured": "too large"}  # type: ignore[index]
-        publish(tmp_path / "model", lineage)
-        assert load_directory_lineage(tmp_path / "model").versions[0].tags["gate"] == "not measured: too large"
+        publish(tmp_path / "unmeasured", lineage)
+        assert load_directory_lineage(tmp_path / "unmeasured").versions[0].tags["gate"] == "not measured: too large"
 
 
 class TestPublished:
