@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from tests.support.stack_settings import configure, new_project
 from workloads.recipes import RECIPES
 from workloads.serving import model as model_directory
 from workloads.serving.model import Tensor
+
+if TYPE_CHECKING:
+    from tests.iteration.chats import LanguageActions
 
 HOSTS = Path(__file__).parents[1] / "fleet" / "wrong_runs" / "pair.yaml"
 FLEET = """\
@@ -198,3 +201,31 @@ def interpreter(preloaded_interpreter: Path, monkeypatch: pytest.MonkeyPatch) ->
     environment = workloads.WorkloadsEnvironment(preloaded_interpreter.parents[1])
     monkeypatch.setattr(workloads, "ensure", lambda progress: environment)
     return preloaded_interpreter
+
+
+@pytest.fixture
+def chats(project: Path) -> Path:
+    """Return the project, whose server has a language model."""
+    from tests.iteration.chats import CHATS, publish, trained  # which imports this module
+
+    publish(project / ".rackwright" / "models" / "digits", b"good", trained())
+    text = FLEET.replace("anybody: true", "anybody: true\n    gate: {accuracy_kept: null}")
+    (project / "stacks" / "serving.yaml").write_text(text)
+    (project / "chats.jsonl").write_text(CHATS)
+    return project
+
+
+@pytest.fixture
+def actions(chats: Path) -> "LanguageActions":
+    from tests.iteration.chats import LanguageActions
+
+    return LanguageActions(chats)
+
+
+@pytest.fixture
+def ask(chats: Path) -> Callable[..., IterationRequest]:
+    def request(**more: Any) -> IterationRequest:
+        data = more.pop("data", chats / "chats.jsonl")
+        return IterationRequest(load_stack("serving", chats), "digits", data, **more)
+
+    return request

@@ -2,11 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,126 +14,12 @@ from rackwright.iteration.gate import AccuracyTooLow, Limits
 from rackwright.iteration.language_models import LanguageModels, shortfalls
 from rackwright.iteration.process_runner import ProcessRunner
 from rackwright.iteration.request import IterationRequest, Stage
-from rackwright.iteration.run import StageFailed, iterate
+from rackwright.iteration.run import iterate
 from rackwright.iteration.work import Work
-from rackwright.stack import load_stack
-from tests.iteration.conftest import FLEET, MANIFEST, TUNED, FakeActions, checkpoint
+from tests.iteration.chats import ALL, CHATS, Ask, LanguageActions, publish, refused, score, trained, work
+from tests.iteration.conftest import TUNED
 from workloads.recipes import RECIPES
 from workloads.serving import model as model_directory
-from workloads.serving.model import Model
-
-Ask = Callable[..., IterationRequest]
-CHATS = '{"messages": [{"role": "user", "content": "two?"}, {"role": "assistant", "content": "2"}]}\n'
-QUESTION = '{"question": "Who owns rack 4?", "choices": [" team six", " team seven"], "answer": 1}\n'
-ALL = ["training", "export", "gguf", "promote", "up"]
-
-
-def trained(content: bytes = MANIFEST, dtype: str = "bf16", **model: Any) -> dict[str, Any]:
-    """Return the training in the lineage of a published language model."""
-    config = RECIPES["lora"]().model_dump(mode="json") | {"launcher": "torchrun", "world": 8, "sharding": "full"}
-    config["model"] |= model
-    return {"run": "lora", "checkpoint": sha256(content).hexdigest(), "config": config, "dtype": dtype}
-
-
-def publish(
-    directory: Path, content: bytes, training: dict[str, Any], runtime: Any = "llama.cpp", replace: bool = True
-) -> Model:
-    """Publish a language model with a card."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    weights, card = directory.parent / "weights", directory.parent / "card"
-    weights.write_bytes(content)
-    card.write_text("# Made by us\n")
-    files = {"model.gguf": weights, "card.md": card}
-    lineage = {"training": training}
-    return model_directory.publish(directory, files, "chat", (), (), lineage, runtime=runtime, replace=replace)
-
-
-def score(data: str, before: tuple[float, float], after: tuple[float, float], answers: int = 400) -> dict[str, Any]:
-    """Return a score of a training; accuracy and loss of the parent are *before*, those of the child *after*."""
-    parent = dict(zip(("accuracy", "loss"), before, strict=True))
-    return {"data": data, "answers": answers, "accuracy": after[0], "loss": after[1], "parent": parent}
-
-
-class LanguageActions(FakeActions):
-    """The processes of a language model's iteration."""
-
-    def __init__(self, project: Path) -> None:
-        super().__init__(project)
-        self.status = {
-            "training": 0,
-            "launch": 0,
-            "export": 0,
-            "language_model": 0,
-            "gguf": 0,
-            "vllm": 0,
-            "up": 0,
-            "trained": 0,
-        }
-        self.quantized = [{"accuracy": 0.85, "loss": 0.6}, {"accuracy": 0.795, "loss": 1.2}]
-        self.answers = (0.5, 0.75)
-        """Shares of questions that the served and the tuned model have right."""
-        self.scores = [score("data.jsonl", (0.4, 3.0), (0.9, 0.5)), score("text", (0.8, 1.0), (0.795, 1.1))]
-
-    def run_python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
-        name = argv[0].rpartition(".")[2]
-        status, out = self._begins(name, argv), Path(argv[argv.index("--out") + 1])
-        if name == "training" and status in (0, 1):
-            checkpoint(out, TUNED)
-            record = {
-                "checkpoint": sha256(TUNED).hexdigest(), "step": 100, "scores": self.scores, "published": not status,
-            }  # fmt: skip
-            (out / "lineage.json").write_text(json.dumps(record))
-        if name == "trained" and not status:
-            file = Path(argv[argv.index("--choices") + 1])
-            entry = {"data": file.name, "kind": "choices", "sha256": sha256(file.read_bytes()).hexdigest(), "rows": 8}
-            before, after = ([{**entry, "accuracy": accuracy}] for accuracy in self.answers)
-            out.write_text(json.dumps({"before": before, "after": after}))
-        if name == "export" and not status:
-            out.mkdir()
-            (out / "lineage.json").write_text(json.dumps({"quantization": {"gate": {"after": self.quantized}}}))
-        if name == "language_model" and not status:
-            out.mkdir()
-            out.with_name(f"{out.name}.report.json").write_text(json.dumps({"gate": {"after": self.quantized}}))
-        if name in ("gguf", "vllm") and not status:
-            runtime = "vllm" if name == "vllm" else "llama.cpp"
-            publish(out, self.weights, trained(TUNED), runtime, replace="--replace" in argv)
-        return status, self._say(name, say)
-
-
-@pytest.fixture
-def chats(project: Path) -> Path:
-    """Return the project, whose server has a language model."""
-    publish(project / ".rackwright" / "models" / "digits", b"good", trained())
-    text = FLEET.replace("anybody: true", "anybody: true\n    gate: {accuracy_kept: null}")
-    (project / "stacks" / "serving.yaml").write_text(text)
-    (project / "chats.jsonl").write_text(CHATS)
-    return project
-
-
-@pytest.fixture
-def actions(chats: Path) -> LanguageActions:
-    return LanguageActions(chats)
-
-
-@pytest.fixture
-def ask(chats: Path) -> Ask:
-    def request(**more: Any) -> IterationRequest:
-        data = more.pop("data", chats / "chats.jsonl")
-        return IterationRequest(load_stack("serving", chats), "digits", data, **more)
-
-    return request
-
-
-def work(project: Path) -> Path:
-    [found] = (project / ".rackwright" / "iterations" / "digits").iterdir()
-    return found
-
-
-def refused(request: IterationRequest, actions: FakeActions, status: int) -> str:
-    with pytest.raises(StageFailed) as error:
-        iterate(request, actions)
-    assert error.value.exit_status == status
-    return str(error.value)
 
 
 def test_new_conversations_become_a_served_model(chats: Path, ask: Ask, actions: LanguageActions) -> None:
@@ -379,101 +263,6 @@ class TestGate:
     def test_a_process_that_fails_is_named(self, ask: Ask, actions: LanguageActions, name: str) -> None:
         actions.status[name] = 2
         assert f"{name}: the process failed with status 2" in refused(ask(), actions, 2)
-
-
-class TestChoices:
-    @pytest.fixture
-    def exam(self, chats: Path) -> Path:
-        path = chats / "exam.jsonl"
-        path.write_text(QUESTION * 8)
-        return path
-
-    def test_both_models_are_asked_and_the_figures_are_recorded(
-        self, chats: Path, ask: Ask, actions: LanguageActions, exam: Path
-    ) -> None:
-        report = iterate(ask(choices=exam), actions)
-        directory = work(chats)
-        assert actions.names == ["training", "trained", *ALL[1:]]
-        assert actions.ran[1] == [
-            "workloads.evaluation.trained", str(directory / "training"), "--choices", str(exam),
-            "--out", str(directory / "choices.json"),
-        ]  # fmt: skip
-        digest = sha256(exam.read_bytes()).hexdigest()
-        expected = {"data": "exam.jsonl", "sha256": digest, "questions": 8, "before": 0.5, "tuned": 0.75}
-        assert report["choices"] == expected
-        assert model_directory.read(directory / "model").lineage["iteration"]["choices"] == expected
-        text = (directory / "report.md").read_text()
-        assert (
-            f"8 questions of exam.jsonl: 0.5000 right before, 0.7500 tuned. SHA-256 of the questions: {digest}" in text
-        )
-
-        exam.write_text(QUESTION * 9)
-        before = len(actions.names)
-        iterate(ask(choices=exam, until=Stage.GATE), actions)
-        assert actions.names[before:] == ["trained"], "other questions are another gate"
-        assert iterate(ask(until=Stage.GATE), actions)["choices"] is None
-
-    def test_fewer_right_answers_are_refused_with_both_figures(
-        self, chats: Path, ask: Ask, actions: LanguageActions, exam: Path
-    ) -> None:
-        actions.answers = (0.75, 0.5)
-        text = refused(ask(choices=exam, limits=Limits(0.2)), actions, 1)
-        assert (
-            "gate: choices: the new model falls short: 0.5000 on 8 questions of exam.jsonl, where the served model has"
-            " 0.7500; a loss of at most 0.2 on the questions; the model is not promoted. Add conversations"
-        ) in text
-        assert json.loads((work(chats) / "report.json").read_text())["choices"]["tuned"] == 0.5
-        assert iterate(ask(choices=exam, limits=Limits(0.25)), actions)["outcome"] == "served"
-
-    def test_a_floor_is_for_the_questions_if_there_are_any(
-        self, ask: Ask, actions: LanguageActions, exam: Path
-    ) -> None:
-        limits = Limits(at_least=0.95)
-        assert "0.7500 on 8 questions of exam.jsonl, of at least 0.95" in refused(
-            ask(choices=exam, limits=limits), actions, 1
-        )
-        actions.answers = (0.5, 0.95)
-        assert iterate(ask(choices=exam, limits=limits), actions)["outcome"] == "served", "0.9 by token is no matter"
-        text = refused(ask(limits=limits), actions, 1)
-        assert "token accuracy 0.9000 on new conversations, of at least 0.95" in text
-
-    def test_rubbish_without_a_floor_has_a_warning(self, ask: Ask, actions: LanguageActions, exam: Path) -> None:
-        actions.scores[0] = score("data.jsonl", (0.1, 9.0), (0.2, 8.0))
-        report = iterate(ask(until=Stage.PUBLISH), actions)
-        assert "its accuracy on new conversations is 0.2000, less than one half; --at-least" in report["warning"]
-        assert iterate(ask(until=Stage.PUBLISH, choices=exam), actions)["warning"] == ""
-        actions.answers = (0.25, 0.25)
-        exam.write_text(QUESTION * 9)
-        report = iterate(ask(until=Stage.PUBLISH, choices=exam), actions)
-        assert "its accuracy on 8 questions of exam.jsonl is 0.2500, less than one half" in report["warning"]
-
-    def test_wrong_questions_are_refused_before_the_training(
-        self, chats: Path, ask: Ask, actions: LanguageActions, exam: Path
-    ) -> None:
-        exam.write_text(QUESTION * 7)
-        assert "find: --choices: " in (text := refused(ask(choices=exam), actions, 2))
-        assert "exam.jsonl has 7 questions; at least 8, for a verdict" in text
-        exam.write_text("{}\n")
-        assert "row 1 has not this form" in refused(ask(choices=exam), actions, 2)
-        assert "cannot be read: No such file" in refused(ask(choices=chats / "none.jsonl"), actions, 2)
-        assert actions.names == []
-
-    def test_questions_that_change_during_the_training_judge_nothing(
-        self, ask: Ask, actions: LanguageActions, exam: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        run = actions.run_python
-
-        def change(argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
-            if argv[0] == "workloads.training":
-                exam.write_text(QUESTION * 9)
-            return run(argv, say)
-
-        monkeypatch.setattr(actions, "run_python", change)
-        assert "exam.jsonl has changed since the start" in refused(ask(choices=exam), actions, 2)
-
-    def test_a_failed_measurement_is_no_verdict(self, ask: Ask, actions: LanguageActions, exam: Path) -> None:
-        actions.status["trained"] = 2
-        assert "gate: python -m workloads.evaluation.trained: " in refused(ask(choices=exam), actions, 2)
 
 
 class TestRefused:

@@ -45,7 +45,7 @@ Root Cause (first observed failure):
 ============================================================"""  # noqa: W291
 RANK = """\
 [rank1]: Traceback (most recent call last):
-[rank1]:   File "/work/loop.py", line 3, in train
+[rank1]:   File "loop.py", line 3, in train
 [rank1]:     raise ValueError
 [rank1]: ValueError: 7 is odd
 [rank1]:   and more of it

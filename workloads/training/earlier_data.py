@@ -21,7 +21,9 @@ class EarlierData(NamedTuple):
         return f"until step {self.until_step} it was {path}" + (f", {self.sha256[:12]}" if self.sha256 else "")
 
 
-def find(saved: Mapping[str, Any], step: int, config: Mapping[str, Any], sha256: str | None) -> tuple[EarlierData, ...]:
+def find_earlier(
+    saved: Mapping[str, Any], step: int, config: Mapping[str, Any], sha256: str | None
+) -> tuple[EarlierData, ...]:
     """Return the earlier data of a run that goes on from the checkpoint of *step*.
 
     Files that moved are the same data.

@@ -33,8 +33,12 @@ def write_start(out: Path, prepared: PreparedRun, earlier: Sequence[EarlierData]
         declared: Whether a fleet declares the run.
     """
     config, parent, isolation = prepared.config, prepared.parent, prepared.isolation
-    own = (config.data, prepared.inputs.examples)
-    sets = [own, *((each, data.load(each)) for each in (parent.data if parent else ()))]
+    inputs = prepared.inputs
+    own = {"sha256": None} if config.privacy else _describe_data(inputs.examples, inputs.sha256)
+    sets = [config.data.model_dump(mode="json") | own]
+    for each in parent.data if parent else ():
+        examples = data.load(each)
+        sets.append(each.model_dump(mode="json") | _describe_data(examples, examples.digest()))
     tokenizer = config.data.tokenizer if isinstance(config.data, Tokenized) else None
     record: dict[str, Any] = {
         "name": config.name,
@@ -45,10 +49,7 @@ def write_start(out: Path, prepared: PreparedRun, earlier: Sequence[EarlierData]
         else None,
         "tokenizer": {"path": tokenizer, "files": tokenizer_files(tokenizer)} if tokenizer else None,
         "data": [
-            *(
-                each.model_dump(mode="json") | ({"sha256": None} if config.privacy else _describe_data(loaded))
-                for each, loaded in sets
-            ),
+            *sets,
             *({**each.config, "sha256": each.sha256, UNTIL: each.until_step} for each in earlier),
         ],
         **({"privacy": config.privacy.model_dump(mode="json")} if config.privacy else {}),
@@ -100,8 +101,8 @@ def _write(out: Path, record: dict[str, Any]) -> None:
     new_file.replace(out / NAME)
 
 
-def _describe_data(examples: data.Examples) -> dict[str, Any]:
-    return {"examples": len(examples), "sha256": examples.digest(), "left_out": dict(examples.left_out)}
+def _describe_data(examples: data.Examples, sha256: str | None) -> dict[str, Any]:
+    return {"examples": len(examples), "sha256": sha256, "left_out": dict(examples.left_out)}
 
 
 def base_files(path: str) -> dict[str, str]:

@@ -13,16 +13,7 @@ from torch import Tensor, nn
 from workloads.checkpoint import CheckpointDamaged, not_finite, verify_shards
 from workloads.checkpoint.persist import print_message
 from workloads.errors import Diagnostic, UserError
-from workloads.training import (
-    acceleration,
-    chunked_loss,
-    earlier_data,
-    initial_weights,
-    objective,
-    order,
-    references,
-    sharded,
-)
+from workloads.training import acceleration, chunked_loss, initial_weights, objective, order, references, sharded
 from workloads.training.balancing import ExpertBalancer
 from workloads.training.batch_sampler import BatchSampler
 from workloads.training.checkpointing import TrainingCheckpoints, check_optimizer_matches, check_weights_match
@@ -31,7 +22,7 @@ from workloads.training.data import Examples, concatenate, count_answers
 from workloads.training.device import Device
 from workloads.training.device_stats import DeviceStats
 from workloads.training.divergence import are_finite, divergence
-from workloads.training.earlier_data import EarlierData
+from workloads.training.earlier_data import EarlierData, all_configs, find_earlier
 from workloads.training.evaluation import EvaluationScore, make_batch, score
 from workloads.training.fine_tuning import FineTuningState
 from workloads.training.metrics import MetricsLog
@@ -154,7 +145,7 @@ class Training:
         return {
             "step": self.step,
             "config": self.config.model_dump(mode="json"),
-            "data": earlier_data.all_configs(self._learned, self.earlier_data),
+            "data": all_configs(self._learned, self.earlier_data),
             "data_sha256": self._sha256,
             "earlier_data": [each._asdict() for each in self.earlier_data],
             "model": sharded.local_state(weights),
@@ -203,7 +194,7 @@ class Training:
 
     def _add_earlier_data(self, saved: Mapping[str, Any], step: int) -> None:
         """Note the data of the checkpoint of *step*, whose state is *saved*, if this start has other data."""
-        self.earlier_data = earlier_data.find(saved, step, self.config.data.model_dump(mode="json"), self._sha256)
+        self.earlier_data = find_earlier(saved, step, self.config.data.model_dump(mode="json"), self._sha256)
         for each in self.earlier_data:
             if each.until_step == step:
                 self.context.metrics.print(f"note: the data is not that of the earlier steps: {each}")

@@ -101,7 +101,7 @@ class TestRuns:
         run(tmp_path / "run")
         chain = load_directory_lineage(tmp_path / "run")
         assert chain.missing == (f"{tmp_path}/run: code",)
-        assert chain.versions[0].tags["fleet"] == "none", "nobody declared it"
+        assert chain.versions[0].tags["fleet"] == "none", "it was not declared"
 
     def test_a_checkpoint_has_the_lineage_of_its_run(self, tmp_path: Path) -> None:
         made = run(tmp_path / "run", declared=DECLARED)
