@@ -28,11 +28,14 @@ from rackwright.twin.layout import Layout
 from rackwright.twin.settings import TwinSettings
 from rackwright.twin.vm.backend import VirtualMachines
 from rackwright.twin.vm.machine import VirtualMachine
+from rackwright.twin.vm.qmp import monitor
 
 SWITCH = "twin/switch"
 """Name of the switch among the supervised processes. Names of hosts have no slash; all other names have one."""
 START_SECONDS = 600
 """Seconds that a machine may take until it answers SSH: forty times the start on an idle computer."""
+HANG_SECONDS = 300
+"""Seconds of silence after which a virtual machine is reset once: emulated processors sometimes hang at their start."""
 GREETING_SECONDS = 2
 """Seconds that a connection waits for the greeting of an SSH server, at first."""
 STOP_SECONDS = 60
@@ -130,12 +133,16 @@ class Twin:
     def wait(self, progress: Progress, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:
         """Return once *hosts*, or all hosts, answer SSH.
 
+        A virtual machine that is silent for HANG_SECONDS is reset once. The state of its processors is then in the file
+        of its console.
+
         Raises:
             StepFailed: A host ended.
             HostUnreachable: A host has not answered within *seconds*.
         """
         waiting = list(self.machines if hosts is None else hosts)
         started = last_report = time.monotonic()
+        resets = {host for host in waiting if self.machine(host).backend == "vm"}
         while waiting:
             # QEMU keeps connections that were given up. All of them reach the guest once it listens, and with more than
             # ten its SSH server refuses logins: a slow guest gets fewer.
@@ -162,6 +169,10 @@ class Twin:
                         id="guest-silent",
                     )
                 )
+            for host in resets.intersection(waiting) if now - started > HANG_SECONDS else ():
+                resets.remove(host)
+                progress(f"{host}: silent for {now - started:.0f} s; it is reset once")
+                self._reset_silent(host)
             if waiting and now - last_report > 5:
                 last_report = now
                 progress(f"{', '.join(waiting)}: waiting for ssh, {now - started:.0f} s")
@@ -363,6 +374,14 @@ class Twin:
             if _is_free(port):
                 break  # otherwise another process took the port in between
         raise self._exit_error(host)
+
+    def _reset_silent(self, host: str) -> None:
+        """Press the reset button of a virtual machine, and add to its console where its processors were before."""
+        with monitor(self.layout.monitor_socket(host), host) as qemu:
+            registers = qemu.execute("human-monitor-command", {"command-line": "info registers -a"})
+        with self.layout.console(host).open("a") as console:
+            console.write(f"\nSilent, and reset. Its processors were at:\n{registers}\n")
+        self._backend_of(host).press_reset_button(host)
 
     def _plug_in_gpus(self, machines: Sequence[VirtualMachine | Container], progress: Progress) -> None:
         """Install the GPUs of *machines*, which answer SSH. The GPUs are missing if the library cannot be compiled."""

@@ -8,6 +8,7 @@ import pytest
 
 from rackwright.errors import StepFailed
 from rackwright.twin import Twin, drive_faults, faults, host_faults
+from rackwright.twin import twin as twins
 from rackwright.twin.gpu import faults as gpu_faults
 from rackwright.twin.vm.qmp import monitor
 from tests.support.driver_install import INSTALL
@@ -188,6 +189,20 @@ def test_an_array_keeps_its_name_over_a_hard_reset(running_twin):
 
     assert running_twin.run("cat /proc/sys/kernel/random/boot_id") != before
     assert running_twin.run("cat /hot/file; readlink -f /dev/md/hot | grep -c ^/dev/md") == "here\n1"
+
+
+def test_a_silent_guest_is_reset_and_its_console_says_where_its_processor_was(running_twin, monkeypatch):
+    """
+    A guest without its SSH server is as silent as one that hangs at its start.
+    """
+    monkeypatch.setattr(twins, "HANG_SECONDS", 1)
+    running_twin.run("sudo systemctl stop ssh.service ssh.socket", running_twin.other)
+
+    running_twin.twin.power_on(running_twin.other, running_twin.messages.append)
+
+    assert running_twin.run("hostname", running_twin.other) == running_twin.other
+    console = running_twin.twin.console(running_twin.other).read_text()
+    assert console.count("Silent, and reset.") == 1 and "RIP=" in console
 
 
 def test_a_paused_machine_does_not_write_to_its_disks(running_twin, eventually):

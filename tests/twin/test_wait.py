@@ -8,7 +8,7 @@ from rackwright.errors import HostUnreachable
 from rackwright.twin import Twin
 from rackwright.twin import twin as twins
 from tests.support.own_clock import own_clock
-from tests.twin.conftest import container
+from tests.twin.conftest import container, machine
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,27 @@ def test_a_slow_guest_gets_few_connections(tmp_path: Path, monkeypatch: pytest.M
 
     assert waits[:4] == [2, 2, 2, 2]
     assert len(waits) < 20
+
+
+def test_a_silent_virtual_machine_is_reset_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    An emulated processor sometimes hangs at its start. A container has no processor of its own.
+    """
+    twin, now = Twin(tmp_path, [machine(1), container(2), machine(3)]), 0.0
+    resets: list[tuple[str, float]] = []
+    texts: list[str] = []
+
+    def answers_ssh(host: str, seconds: float) -> bool:
+        nonlocal now
+        now += 5
+        return host == "test-03" or now > 500
+
+    monkeypatch.setattr(twin, "answers_ssh", answers_ssh)
+    monkeypatch.setattr(twin, "_running_children", lambda: dict.fromkeys(twin.machines))
+    monkeypatch.setattr(twin, "_reset_silent", lambda host: resets.append((host, now)))
+    own_clock(monkeypatch, twins, monotonic=lambda: now)
+    twin.wait(texts.append)
+
+    [(host, at)] = resets
+    assert host == "test-01" and twins.HANG_SECONDS < at < twins.HANG_SECONDS + 20
+    assert [text for text in texts if "reset" in text] == [f"test-01: silent for {at:.0f} s; it is reset once"]
