@@ -61,7 +61,7 @@ def add_model_routes(app: FastAPI, model: Model) -> None:
         return JSONResponse(entry)
 
     app.get("/v1/models", summary="The model", responses=ERROR_RESPONSES)(models)
-    app.get("/v1/models/{name}", summary="The model, by name", responses=ERROR_RESPONSES)(one)
+    app.get("/v1/models/{name:path}", summary="The model, by name", responses=ERROR_RESPONSES)(one)
 
 
 def add_routes(

@@ -89,7 +89,7 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
         parent = replace(parent, data=tuple(isolation.settle(each, proof) for each in parent.data))
     inputs = _load_inputs(config, parent)
     new = config.global_batch - config.old_examples_per_step
-    _check_batch_size("global_batch", new, inputs.examples, [config.data])
+    _check_batch_size("global_batch", new, inputs.examples, [config.data], config.accumulate)
     if inputs.old and parent:
         _check_batch_size("fine_tuning.replay", config.old_examples_per_step, inputs.old, parent.data)
     _check_tokens(models.vocabulary_size(model), inputs.examples)
@@ -151,11 +151,14 @@ def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> 
     return FineTuningState(fine_tuning, held_out_sets)
 
 
-def _check_batch_size(where: str, batch: int, examples: data.Examples, sets: Sequence[Data]) -> None:
+def _check_batch_size(
+    where: str, batch: int, examples: data.Examples, sets: Sequence[Data], accumulate: int = 1
+) -> None:
     if order.batches_in(len(examples), batch) == 0:
         packed = [each.sequence_length for each in sets if isinstance(each, Conversations) and each.packed is True]
         note = f"several conversations share one example of {packed[0]} tokens" if packed else ""
-        help = f"Use more data, {'a shorter data.sequence_length, ' if packed else ''}or a smaller batch"
+        divided = f" that accumulate={accumulate} divides" if accumulate > 1 else ""
+        help = f"Use more data, {'a shorter data.sequence_length, ' if packed else ''}or a smaller batch{divided}"
         problem = f"a batch of {batch} is more than the data has"
         raise UserError(Diagnostic(where, problem, f"at most {len(examples)} examples", help, note))
 

@@ -88,6 +88,8 @@ def test_the_model_is_listed(free: Here) -> None:
     [one] = ask(free.address, "/v1/models").json["data"]
     assert (one["id"], one["object"]) == ("held", "model")
     assert ask(free.address, "/v1/models/held").json == one
+    other = ask(free.address, "/v1/models/meta-llama/Llama-3.1-8B")
+    assert (other.status, other.json["error"]["code"]) == (404, "model_not_found")
     assert [ask(free.address, path, method="HEAD").status for path in ("/v1/models", "/v1/models/held")] == [200, 200]
     assert ask(free.address, "/v2/models/held").json["lineage"] == {"of": "a test"}
 
@@ -190,12 +192,15 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
             max_completion_tokens=5, user="somebody", n=1, tools=None,
         )  # fmt: skip
         assert ask(server.address, CHAT, report).status == 200
-        assert ask(server.address, TEXT, body(ONCE, prompt=["Once"], max_tokens=5, stop=["a", "b"])).status == 200
+        assert (
+            ask(server.address, TEXT, body(ONCE, prompt=["Once"], max_tokens=5, stop=["a", "b"], seed=2**32 + 8)).status
+            == 200
+        )
 
     messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hello"}]
     assert runtime.asked == [
         {**sampling, "stop": ["END"], "max_tokens": 5, "messages": messages},
-        {"prompt": "Once", "max_tokens": 5, "stop": ["a", "b"]},
+        {"prompt": "Once", "max_tokens": 5, "stop": ["a", "b"], "seed": 9},
     ]
 
 
@@ -238,7 +243,7 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, body(HELLO, max_tokens=2**31), 400, "max_tokens: Input should be less than 2", "max_tokens", None),
         (CHAT, body(HELLO, n=2), 400, "n: Input should be 1", "n", None),
         (CHAT, body(HELLO, seed=-2), 400, "seed: Input should be greater than", "seed", None),
-        (CHAT, body(HELLO, seed=2**32 - 1), 400, "seed: Input should be less than 4294967295", "seed", None),
+        (CHAT, body(HELLO, seed=2**63), 400, "seed: Input should be less than 9223372036854775808", "seed", None),
         (CHAT, body(HELLO, stop=["a"] * 5), 400, "stop: List should have at most 4 items", "stop", None),
         (CHAT, body(HELLO, stop=""), 400, "stop.0: String should have at least 1 character", "stop", None),
         (CHAT, body(HELLO, model="other"), 404, "no model other here; this server has held", "model",

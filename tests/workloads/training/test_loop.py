@@ -295,6 +295,8 @@ def test_too_little_data_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, "global_batch=2000").startswith(
         "global_batch: a batch of 2000 is more than the data has; at most 1438 examples."
     )
+    divided = refused(tmp_path, "global_batch=2000", "accumulate=4")
+    assert divided.endswith("Use more data, or a smaller batch that accumulate=4 divides.")
 
 
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from workloads.serving.openai.tools import (
 )
 
 _SEEDS = 2**32 - 1
-"""The number of seeds: llama.cpp takes 32 bits, and the last value means a random seed."""
+"""The number of seeds of llama.cpp, which takes 32 bits and chooses the seed itself for the last value."""
 
 
 def _as_parts(value: object) -> object:
@@ -104,7 +104,7 @@ class CompletionRequest(ModelRequest):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     stop: Texts = Field(default=[], max_length=4)
-    seed: int | None = Field(default=None, ge=0, lt=_SEEDS)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
     n: Literal[1] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -131,7 +131,8 @@ class CompletionRequest(ModelRequest):
     def runtime_request(self) -> dict[str, Any]:
         """Return the request as the runtime reads it."""
         names = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed")
-        return {name: value for name in names if (value := getattr(self, name)) not in (None, [])}
+        values = {name: value for name in names if (value := getattr(self, name)) not in (None, [])}
+        return values | ({} if self.seed is None else {"seed": self.seed % _SEEDS})
 
 
 class ChatRequest(CompletionRequest):
