@@ -108,7 +108,7 @@ def with_right_host(
             except UserError as error:
                 yield name, error
                 continue
-            if "proofs" not in facts.raw and accepts_without_proof(endpoint):
+            if not facts.has("proofs") and accepts_without_proof(endpoint):
                 progress(f"{name}: its snapshot has no proof of its identity, which {endpoint.known_hosts} accepts")
         yield name, facts
 

@@ -172,4 +172,4 @@ def plain(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return *facts* with all tables decoded."""
     if not any(isinstance(part, Table) for part in facts.values()):
         return facts
-    return {name: dict(part) if isinstance(part, Table) else part for name, part in facts.items()}
+    return {name: dict(part.items()) if isinstance(part, Table) else part for name, part in facts.items()}

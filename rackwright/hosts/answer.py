@@ -80,7 +80,7 @@ def _require_exception(facts: Facts, endpoint: Endpoint, reason: str, is_saved: 
 
     Nothing that the facts say about their own age decides it: an impostor writes what it likes.
     """
-    if "proofs" in facts.raw:
+    if facts.has("proofs"):
         problem, help = f"gives no proof of its identity: {reason}", _SIGN
     elif is_saved and accepts_without_proof(endpoint):
         return

@@ -102,6 +102,16 @@ def test_an_entry_in_a_damaged_line_is_unknown():
         facts.file("/etc/7")
 
 
+def test_facts_as_plain_data_decode_each_table_once(monkeypatch):
+    decode, calls = Table._decode, []
+    monkeypatch.setattr(Table, "_decode", lambda self, lines: calls.append(len(lines)) or decode(self, lines))
+
+    once = {**FILES, "/once": {}}  # an equal table of another test would be decoded already
+
+    assert table.plain(table.parse(table.dump({"files": once}).encode())) == {"files": once}
+    assert calls == [len(once)]
+
+
 def test_hosts_with_equal_tables_share_what_was_decoded():
     one = table.parse(table.dump({"files": FILES, "host": "one"}).encode())
     other = table.parse(table.dump({"files": FILES, "host": "other"}).encode())

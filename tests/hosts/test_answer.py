@@ -11,6 +11,7 @@ import pytest
 
 from rackwright.audit.evidence import with_right_host
 from rackwright.errors import HostUnreachable, UserError
+from rackwright.facts import table
 from rackwright.facts.facts import Facts
 from rackwright.hosts.answer import check_answer
 from rackwright.hosts.pins import WITHOUT_PROOF
@@ -133,3 +134,14 @@ def test_an_audit_says_which_snapshot_has_no_proof(tmp_path: Path) -> None:
 
     assert [isinstance(each, Facts) for each in found.values()] == [True, False, True]
     assert [text.split(":")[0] for text in said] == ["gpu-01"]
+
+
+def test_the_proof_of_a_snapshot_is_found_without_its_tables(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = {f"library{number}": "1.0" for number in range(table.LONG)}
+    text = table.dump({**site.answer("gpu-01", "17"), "packages": packages})
+    stack: Any = SimpleNamespace(endpoints=site.endpoints)
+    monkeypatch.setattr(table.Table, "_decode", None)  # a call fails
+
+    [(name, facts)] = with_right_host(stack, [("gpu-01", Facts(table.parse(text.encode())))], lambda text: None)
+
+    assert name == "gpu-01" and isinstance(facts, Facts)
