@@ -172,4 +172,5 @@ def plain(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return *facts* with all tables decoded."""
     if not any(isinstance(part, Table) for part in facts.values()):
         return facts
+    # by its items: dict() of a mapping reads each key by itself, which decodes each line of the table once more
     return {name: dict(part.items()) if isinstance(part, Table) else part for name, part in facts.items()}

@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ SWITCH = "twin/switch"
 START_SECONDS = 600
 """Seconds that a machine may take until it answers SSH: forty times the start on an idle computer."""
 HANG_SECONDS = 300
-"""Seconds of silence after which a virtual machine is reset once: emulated processors sometimes hang at their start."""
+"""Seconds of silence after which a virtual machine that was just started is reset once: it may hang at its start."""
 GREETING_SECONDS = 2
 """Seconds that a connection waits for the greeting of an SSH server, at first."""
 STOP_SECONDS = 60
@@ -95,9 +95,7 @@ class Twin:
 
     def start(self, progress: Progress) -> None:
         """Start the machines that are off, and return when all machines answer SSH. Running machines do not change."""
-        self._power_on(list(self.machines.values()), progress)
-        self.wait(progress)
-        self._plug_in_gpus(list(self.machines.values()), progress)
+        self._start(list(self.machines.values()), progress)
 
     def stop(self, progress: Progress, grace_seconds: float = STOP_SECONDS) -> None:
         """Shut all guests down, and cut the power of the rest after *grace_seconds*. The disks stay."""
@@ -130,11 +128,18 @@ class Twin:
             for host in hosts or self.layout.hosts():
                 self.settings(host).update(image=None, system=None, sources=None, pulled=[])
 
-    def wait(self, progress: Progress, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:
+    def wait(
+        self,
+        progress: Progress,
+        hosts: Sequence[str] | None = None,
+        seconds: float = START_SECONDS,
+        just_started: Collection[str] = (),
+    ) -> None:
         """Return once *hosts*, or all hosts, answer SSH.
 
-        A virtual machine that is silent for HANG_SECONDS is reset once. The state of its processors is then in the file
-        of its console.
+        Args:
+            just_started: Hosts whose guests have no data yet that a reset would lose. A virtual machine among them that
+                is silent for HANG_SECONDS is reset once, and the file of its console says where its processors were.
 
         Raises:
             StepFailed: A host ended.
@@ -142,7 +147,7 @@ class Twin:
         """
         waiting = list(self.machines if hosts is None else hosts)
         started = last_report = time.monotonic()
-        resets = {host for host in waiting if self.machine(host).backend == "vm"}
+        resets = {host for host in just_started if self.machine(host).backend == "vm"}
         while waiting:
             # QEMU keeps connections that were given up. All of them reach the guest once it listens, and with more than
             # ten its SSH server refuses logins: a slow guest gets fewer.
@@ -200,10 +205,7 @@ class Twin:
 
     def power_on(self, host: str, progress: Progress) -> None:
         """Start one machine and return when it answers SSH."""
-        machine = self.machine(host)
-        self._power_on([machine], progress)
-        self.wait(progress, [host])
-        self._plug_in_gpus([machine], progress)
+        self._start([self.machine(host)], progress)
 
     def power_off(self, host: str) -> None:
         """Cut the power of one machine, and return when no process of it runs."""
@@ -217,7 +219,7 @@ class Twin:
     def reset_hard(self, host: str, progress: Progress) -> None:
         """Press the reset button of one machine that is on, and return when it answers SSH again."""
         self._backend_of(host).press_reset_button(host)
-        self.power_on(host, progress)
+        self._start([self.machine(host)], progress, just_reset=[host])
 
     def settings(self, host: str) -> TwinSettings:
         return TwinSettings(self.layout.settings(host))
@@ -312,7 +314,19 @@ class Twin:
         """Return the backend that started *host*. The declaration may name another backend by now."""
         return self._backends[self.settings(host).backend]
 
-    def _power_on(self, machines: Sequence[VirtualMachine | Container], progress: Progress) -> None:
+    def _start(
+        self,
+        machines: Sequence[VirtualMachine | Container],
+        progress: Progress,
+        just_reset: Sequence[str] = (),
+    ) -> None:
+        """Start those of *machines* that are off, and return when all of them answer SSH and have their GPUs."""
+        started = [*just_reset, *self._power_on(machines, progress)]
+        self.wait(progress, [machine.name for machine in machines], just_started=started)
+        self._plug_in_gpus(machines, progress)
+
+    def _power_on(self, machines: Sequence[VirtualMachine | Container], progress: Progress) -> list[str]:
+        """Start those of *machines* that are off, and return their names."""
         by_backend = {name: [machine for machine in machines if machine.backend == name] for name in self._backends}
         for name, group in by_backend.items():
             if group:
@@ -339,6 +353,7 @@ class Twin:
             with ThreadPoolExecutor(PARALLEL_STARTS) as pool:
                 list(pool.map(lambda machine: self._run(machine, progress), off))
             self._write_endpoints()
+        return [machine.name for machine in off]
 
     def _sources_notice(self, machine: VirtualMachine | Container) -> str:
         """Return a notice if *machine* has disks with other package sources than declared; empty otherwise."""

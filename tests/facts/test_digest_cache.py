@@ -218,9 +218,7 @@ def test_a_file_that_was_touched_has_had_its_content_since_its_earlier_change(ma
     cache_of(machine).unlink()
     path, first, before = Path(machine.top + PATH), changed_ns(machine), time.time_ns()
     assert spans(machine) == []
-    touched = (
-        time.time_ns()
-    )  # not the time of the change: the kernel notes it by a clock that is some milliseconds late
+    touched = time.time_ns()  # the kernel notes a change by a clock that is some milliseconds late
     path.touch()
     [[start, end]] = spans(machine)
     assert start == first and before <= end <= touched

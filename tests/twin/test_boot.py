@@ -198,7 +198,8 @@ def test_a_silent_guest_is_reset_and_its_console_says_where_its_processor_was(ru
     monkeypatch.setattr(twins, "HANG_SECONDS", 1)
     running_twin.run("sudo systemctl stop ssh.service ssh.socket", running_twin.other)
 
-    running_twin.twin.power_on(running_twin.other, running_twin.messages.append)
+    running_twin.twin.wait(running_twin.messages.append, [running_twin.other], just_started=[running_twin.other])
+    running_twin.twin.power_on(running_twin.other, running_twin.messages.append)  # its GPU again
 
     assert running_twin.run("hostname", running_twin.other) == running_twin.other
     console = running_twin.twin.console(running_twin.other).read_text()

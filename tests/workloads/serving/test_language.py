@@ -192,10 +192,8 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
             max_completion_tokens=5, user="somebody", n=1, tools=None,
         )  # fmt: skip
         assert ask(server.address, CHAT, report).status == 200
-        assert (
-            ask(server.address, TEXT, body(ONCE, prompt=["Once"], max_tokens=5, stop=["a", "b"], seed=2**32 + 8)).status
-            == 200
-        )
+        once = body(ONCE, prompt=["Once"], max_tokens=5, stop=["a", "b"], seed=2**32 + 8)
+        assert ask(server.address, TEXT, once).status == 200
 
     messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hello"}]
     assert runtime.asked == [

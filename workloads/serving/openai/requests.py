@@ -23,6 +23,11 @@ _SEEDS = 2**32 - 1
 """The number of seeds of llama.cpp, which takes 32 bits and chooses the seed itself for the last value."""
 
 
+def _as_short_seed(seed: int) -> int:
+    """Return the seed of llama.cpp for a *seed* of a client, which may have 63 bits."""
+    return seed % _SEEDS
+
+
 def _as_parts(value: object) -> object:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
@@ -104,7 +109,7 @@ class CompletionRequest(ModelRequest):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     stop: Texts = Field(default=[], max_length=4)
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    seed: Annotated[int, Field(ge=0, lt=2**63), AfterValidator(_as_short_seed)] | None = None
     n: Literal[1] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -131,8 +136,7 @@ class CompletionRequest(ModelRequest):
     def runtime_request(self) -> dict[str, Any]:
         """Return the request as the runtime reads it."""
         names = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed")
-        values = {name: value for name in names if (value := getattr(self, name)) not in (None, [])}
-        return values | ({} if self.seed is None else {"seed": self.seed % _SEEDS})
+        return {name: value for name in names if (value := getattr(self, name)) not in (None, [])}
 
 
 class ChatRequest(CompletionRequest):
