@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.access_project import AccessProject
 from tests.support.login_machine import Machine, new_key
 
 
@@ -36,3 +37,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Ma
                 f"install -d -o {name} -m 0700 /home/{name}/.ssh; echo '{line}' > /home/{name}/.ssh/authorized_keys"
             )
         yield machine
+
+
+@pytest.fixture
+def project(tmp_path: Path, machine: Machine, keys: Path) -> AccessProject:
+    """A project whose only host answers at the machine, and where no account has a second factor."""
+    made = AccessProject(tmp_path / "project", machine.variables, machine.port, keys, ("alpha",))
+    made.fleet.with_suffix(".known_hosts").write_text(machine.pin())
+    machine.root("rm -f /var/lib/totp/*")
+    return made

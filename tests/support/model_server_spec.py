@@ -3,6 +3,11 @@
 import json
 from typing import Any
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Difference, Plan
+from rackwright.core.repository import Repository
+from rackwright.facts.facts import Facts
+from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files, release_of
 from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
 from rackwright.kinds.shared.ownership import owner_text
@@ -32,6 +37,7 @@ CANARY = {
 """The fields of a spec whose canary is only checked before a release serves."""
 WATCHED = changed(SPEC, **{**CANARY, "canary": Canary(data="rows.npz", accuracy=0.9, every="15min", roll_back=True)})
 TIMER = "watch-digits.timer"
+KIND = ModelServerKind()
 
 
 def bare() -> dict[str, Any]:
@@ -67,3 +73,16 @@ def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
     }  # fmt: skip
     raw["loads"][spec.unit] = {**LOADED}
     return raw
+
+
+def differences(
+    raw: dict[str, Any], spec: ServerSpec = SPEC, repository: Repository = REPOSITORY
+) -> tuple[Difference, ...]:
+    """Return how the facts *raw* differ from *spec*."""
+    claims = KIND.claims(spec, repository)
+    return comparison.diff(claims, KIND.observe(claims, Facts(raw)))
+
+
+def texts(plan: Plan) -> list[str]:
+    """Return the texts of the steps of *plan*."""
+    return [step.text for step in plan.steps]
