@@ -138,8 +138,9 @@ class Twin:
         """Return once *hosts*, or all hosts, answer SSH.
 
         Args:
-            just_started: Hosts whose guests have no data yet that a reset would lose. A virtual machine among them that
-                is silent for HANG_SECONDS is reset once, and the file of its console says where its processors were.
+            just_started: Hosts that were just switched on or reset, so that another reset ends no work. A virtual
+                machine among them that is silent for HANG_SECONDS is reset once, and the file of its console says where
+                its processors were.
 
         Raises:
             StepFailed: A host ended.
