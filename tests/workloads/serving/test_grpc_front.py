@@ -199,6 +199,11 @@ def test_a_method_that_the_server_does_not_have_is_unimplemented(free: Here) -> 
     triton = client.InferenceServerClient(address(free))
     with pytest.raises(Exception, match="UNIMPLEMENTED"):
         triton.get_model_config("held")
+    with (
+        grpc.insecure_channel(address(free)) as channel,
+        pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"),
+    ):
+        channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
 
 
 def test_calls_need_the_keys_of_http_and_use_their_quotas() -> None:

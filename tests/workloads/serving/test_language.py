@@ -273,6 +273,17 @@ def test_what_cannot_be_answered_is_reported_as_openai_does(
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
 
 
+def test_a_part_of_another_type_has_one_message(free: Here) -> None:
+    """
+    Its other fields are those of that type, and wrong for the same reason.
+    """
+    custom = {"type": "custom", "custom": {"name": "sum"}}
+    answer = ask(free.address, CHAT, body(HELLO, tools=[custom, {"type": "function"}]))
+
+    expected = "tools.0.type: Input should be 'function'; tools.1.function: Field required"
+    assert answer.json["error"]["message"] == expected
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -3,7 +3,7 @@
 Source: OpenAI's API reference. The package has the part that a text-only model can serve.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -83,7 +83,7 @@ def read(body: bytes, kind: type[R], model: Model) -> R:
     try:
         request = kind.model_validate_json(body)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)[:8]
+        problems = _causes(error.errors(include_url=False, include_input=False))[:8]
         param = str(problems[0]["loc"][0])[:200] if problems[0]["loc"] else None
         raise HttpError(400, "; ".join(_format_problem(problem, kind) for problem in problems), param=param) from None
     check_model(request.model, model)
@@ -99,6 +99,19 @@ def check_model(name: str, model: Model) -> None:
     if name != model.name:
         reason = f"no model {name[:64]} here; this server has {model.name}"
         raise HttpError(404, reason, param="model", code="model_not_found")
+
+
+def _causes(problems: Sequence[Any]) -> list[Any]:
+    """Return *problems* without those that follow from others: a part of an unknown `type` has other fields."""
+    causes = [
+        problem for problem in problems if problem["loc"][-1:] == ("type",) and problem["type"] == "literal_error"
+    ]
+    parts = {problem["loc"][:-1] for problem in causes}
+    return [
+        problem
+        for problem in problems
+        if problem in causes or not any(problem["loc"][: len(part)] == part for part in parts)
+    ]
 
 
 def _format_problem(problem: Any, kind: type[ModelRequest]) -> str:
