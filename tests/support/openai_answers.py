@@ -56,6 +56,7 @@ def ask(directory: Path) -> dict[str, Any]:
 def published(directory: Path, file: Path, *more: str) -> Iterator[Any]:
     """Yield OpenAI's client of a server of *file*."""
     argv = [str(file), "--name", NAME, "--card", str(directory / "README.md"), "--out", str(directory / "published")]
+    argv += ["--replace"] if (directory / "published").exists() else []
     assert publishing.main([*argv, *more]) == 0
     with served(directory / "published", "parallel=2", "context_tokens=512", "deadline_seconds=300") as server:
         host, port = server.address
