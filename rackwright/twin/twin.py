@@ -35,7 +35,8 @@ SWITCH = "twin/switch"
 START_SECONDS = 600
 """Seconds that a machine may take until it answers SSH: forty times the start on an idle computer."""
 HANG_SECONDS = 300
-"""Seconds of silence after which a virtual machine that was just started is reset once: it may hang at its start."""
+"""Seconds after which a virtual machine that was just started, and writes nothing to its console, is reset once: it may
+hang at its start. A slow one goes on writing."""
 GREETING_SECONDS = 2
 """Seconds that a connection waits for the greeting of an SSH server, at first."""
 STOP_SECONDS = 60
@@ -64,6 +65,21 @@ class MachineStatus:
     """Serial numbers of the drives that are pulled out of their places."""
     changed: bool
     """Whether the declaration has changed since the machine started."""
+
+
+@dataclass
+class _Console:
+    """How much a machine has written to its console, and when that last changed."""
+
+    changed: float
+    size: int = 0
+
+    def measure_silence(self, file: Path, now: float) -> float:
+        """Return the seconds since *file* last grew."""
+        size = file.stat().st_size if file.exists() else 0
+        if size != self.size:
+            self.size, self.changed = size, now
+        return now - self.changed
 
 
 class Twin:
@@ -139,8 +155,8 @@ class Twin:
 
         Args:
             just_started: Hosts that were just switched on or reset, so that another reset ends no work. A virtual
-                machine among them that is silent for HANG_SECONDS is reset once, and the file of its console says where
-                its processors were.
+                machine among them whose console is silent for HANG_SECONDS is reset once, and the file of its console
+                says where its processors were.
 
         Raises:
             StepFailed: A host ended.
@@ -148,7 +164,7 @@ class Twin:
         """
         waiting = list(self.machines if hosts is None else hosts)
         started = last_report = time.monotonic()
-        resets = {host for host in just_started if self.machine(host).backend == "vm"}
+        consoles = {host: _Console(started) for host in just_started if self.machine(host).backend == "vm"}
         while waiting:
             # QEMU keeps connections that were given up. All of them reach the guest once it listens, and with more than
             # ten its SSH server refuses logins: a slow guest gets fewer.
@@ -175,10 +191,12 @@ class Twin:
                         id="guest-silent",
                     )
                 )
-            for host in resets.intersection(waiting) if now - started > HANG_SECONDS else ():
-                resets.remove(host)
-                progress(f"{host}: silent for {now - started:.0f} s; it is reset once")
-                self._reset_silent(host)
+            for host in consoles.keys() & {*waiting}:
+                silence = consoles[host].measure_silence(self.layout.console(host), now)
+                if silence > HANG_SECONDS:
+                    del consoles[host]
+                    progress(f"{host}: silent for {silence:.0f} s; it is reset once")
+                    self._reset_silent(host)
             if waiting and now - last_report > 5:
                 last_report = now
                 progress(f"{', '.join(waiting)}: waiting for ssh, {now - started:.0f} s")
