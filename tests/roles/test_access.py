@@ -286,7 +286,7 @@ OLGA = PEOPLE[0]
         ({"people": [{**OLGA, "keys": []}]}, "got no key of olga; people log in with a key."),
         ({"people": [{**OLGA, "shell": "bash"}]}, "got the shell bash of olga; a shell is an absolute path."),
         ({"people": [{**OLGA, "keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}]}, 'got "-----BEGIN O"… for a key;'),
-        ({"people": [{**OLGA, "keys": [f"command=\"x\" {public_key(1)}"]}]}, "… for a key; a key is one line and"),
+        ({"people": [{**OLGA, "keys": [f"command=\"x\" {public_key(1)}"]}]}, "… for a key; a key is one line: one"),
         ({"people": [{**OLGA, "keys": [f"{public_key(1)}\n{public_key(2)}"]}]}, "got the character U+000A"),
         ({"revoked": ["SHA256:abc"]}, 'got "SHA256:abc"… for a key;'),
         ({"revoked": [{"serial": 1, "ca": "SHA256:abc"}]}, 'got "SHA256:abc"… for a key;'),
@@ -302,6 +302,9 @@ OLGA = PEOPLE[0]
         ({"revoked": [{"serial": "18446744073709551616"}]}, "is a whole number from 1 to 18446744073709551615"),
         ({"revoked": [{"serial": "x"}]}, "got the serial x; a serial is a whole number from 1"),
         ({"ca_keys": ["ssh-ed25519"]}, 'got "ssh-ed25519"… for a key;'),
+        ({"people": [{**OLGA, "keys": ["ssh-ed25519 AAAA… olga"]}]}, 'got "ssh-ed25519 "… for a key;'),
+        ({"people": [{**OLGA, "keys": [public_key(1)[:-4]]}]}, 'got "ssh-ed25519 "… for a key;'),
+        ({"people": [{**OLGA, "keys": [public_key(1).replace("ed25519", "rsa", 1)]}]}, '"ssh-rsa AAAA"… for a key;'),
         (
             {"people": [OLGA, {**PEOPLE[1], "keys": [public_key(1, "another")]}]},
             'more than once; a key identifies one person.',
@@ -319,6 +322,28 @@ def test_what_contradicts_itself_is_refused(changes, expected):
     problems = refused(**changes)
 
     assert [problem for problem in problems if expected in problem], problems
+
+
+@pytest.mark.skipif(SSHD is None, reason="needs ssh-keygen")
+@pytest.mark.parametrize(
+    ("sort", "bits"), [("ed25519", 256), ("rsa", 2048), ("ecdsa", 256), ("ecdsa", 384), ("ecdsa", 521)]
+)
+def test_each_sort_of_key_is_taken(sort, bits, tmp_path):
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", sort, "-b", str(bits), "-N", "", "-f", path], check=True)
+
+    assert refused(people=[{**OLGA, "keys": [path.with_suffix(".pub").read_text().strip()]}]) == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAI" + "A" * 43 + "AAAABHNzaDo= olga",
+        "sk-ecdsa-sha2-nistp256@openssh.com AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb20AAAAI" + "A" * 96,
+    ],
+)
+def test_a_key_in_hardware_is_taken(key):
+    assert refused(people=[{**OLGA, "keys": [key]}]) == []
 
 
 def test_no_more_than_the_beginning_of_a_key_is_reported():

@@ -19,6 +19,7 @@ from rackwright.errors import ChangeRefused, DeclarationError, SetupError
 from rackwright.facts.digest import digest
 from rackwright.stack import Stack
 from tests.support.access_project import AccessProject, declared
+from tests.support.access_role import public_key
 from tests.support.expect import eventually
 from tests.support.login_machine import REFUSED, code, enrol_in_terminal, lacks
 from tests.support.signals import as_in_a_terminal
@@ -225,7 +226,7 @@ class Reached(Hosts):
 def test_a_key_that_the_fleet_does_not_declare_is_copied_to_no_host(tmp_path, keys, monkeypatch, where):
     """Root of the only host with a secret puts a key of its own there; the fleet declares a factor for either host."""
     monkeypatch.setattr(enrolment, "Hosts", lambda endpoints, salt: Reached(alpha=f"{KEY}\n", beta=None))
-    person = {"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}
+    person = {"name": "olga", "function": "operator", "keys": [public_key(1)]}
     stack = declared(tmp_path, keys, people=[person]).stack
     of_key = digest(KEY.encode(), stack.salt)
 
@@ -257,7 +258,7 @@ def test_a_host_that_does_not_answer_is_reported_and_the_others_have_it(tmp_path
 
 
 def test_an_undeclared_name_is_refused_with_the_declared_ones(tmp_path, keys):
-    people = [{"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}]
+    people = [{"name": "olga", "function": "operator", "keys": [public_key(1)]}]
     stack = declared(tmp_path, keys, people=people).stack
 
     with pytest.raises(DeclarationError, match=r"USER: stack rack has no person 'olgo'; one of olga\. Write olga\."):
@@ -265,7 +266,7 @@ def test_an_undeclared_name_is_refused_with_the_declared_ones(tmp_path, keys):
 
 
 def test_who_needs_no_code_gets_none(tmp_path, keys):
-    people = [{"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}]
+    people = [{"name": "olga", "function": "operator", "keys": [public_key(1)]}]
     stack = declared(tmp_path, keys, people=people, totp=False).stack
 
     with pytest.raises(DeclarationError, match="no host that declares olga asks for a code"):
