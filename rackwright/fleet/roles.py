@@ -44,13 +44,13 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             )
             if problem:
                 yield problem.below(*place, *path)
-        unknown = [(path, tier) for path, tier in host.tiers_of(name) if tier not in host.tiers]
+        unknown = [(path, tier) for path, tier in host.tiers_of(name) if tier not in host.tier_names]
         for path, tier in unknown:
             tiers = ", ".join(host.tiers)
             help = hint(str(tier), host.tiers, "Name one of them, or give the host a tier with that name")
             expected = f"a tier of this host: {tiers or 'none'}"
             yield Problem(f"the host has no tier {tier}", expected, help, (*place, *path))
-        if unknown:
+        if unknown or any(tier not in host.tiers for _, tier in host.tiers_of(name)):
             continue
         if host.os not in roles[name].by_os and _is_refused_by_catalogue(host, place):
             continue  # the same cause

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from rackwright.core.repository import RoleSource
 from rackwright.fleet.findings import Findings
@@ -82,6 +82,11 @@ class PartialHost(Host):
     address: Address = ""
     identity: Identity = Identity.model_construct()
     os: Os = "debian-12"
+    _wrong_tiers: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def tier_names(self) -> frozenset[str]:
+        return super().tier_names | self._wrong_tiers
 
     @model_validator(mode="after")
     def _drives_and_tiers_agree(self) -> Self:
@@ -227,7 +232,7 @@ def _host(name: str, layers: Layers, findings: Findings) -> Host:
 
 def _partial_host(settings: dict[str, Any], details: Sequence[Detail]) -> PartialHost:
     """Return *settings* without the values that *details* reports as wrong."""
-    valid = dict(settings)
+    valid, wrong_tiers = dict(settings), set[str]()
     for keys in {keys_of(detail) for detail in details}:
         match keys:
             case ("drives" | "nics" as several, int(index), *_):
@@ -235,9 +240,12 @@ def _partial_host(settings: dict[str, Any], details: Sequence[Detail]) -> Partia
                     valid.pop("network", None)  # its check would miss the removed port
                 valid[several] = [*valid[several][:index], PLACEHOLDERS[several], *valid[several][index + 1 :]]
             case ("tiers", str(tier), *_):
+                wrong_tiers.add(tier)
                 valid["tiers"] = {name: value for name, value in valid["tiers"].items() if name != tier}
             case ("hardware", *_):
                 valid = {name: value for name, value in valid.items() if name not in ("hardware", "profile")}
             case (field, *_):
                 valid.pop(str(field), None)
-    return PartialHost.model_validate(valid)
+    host = PartialHost.model_validate(valid)
+    host._wrong_tiers = frozenset(wrong_tiers)
+    return host

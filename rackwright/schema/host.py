@@ -260,6 +260,11 @@ class Host(Schema):
         variables: dict[str, Any] = reference.fill(self.roles[role], "tier", lambda name: self.tiers[name].mount)
         return variables
 
+    @property
+    def tier_names(self) -> frozenset[str]:
+        """The names of the tiers, with those whose declaration has errors of its own."""
+        return frozenset(self.tiers)
+
     def tiers_of(self, role: str) -> tuple[tuple[Keys, Any], ...]:
         """Return the keys and names of the tiers to which the variables of *role* refer."""
         return tuple(reference.references(self.roles[role], "tier"))

@@ -78,7 +78,7 @@ def problems(
                 ("tier", rule.tier),
                 *([("to", rule.to.tier)] if rule.to.tier not in (None, rule.tier) else ()),
             ):
-                if host in hosts and tier not in hosts[host].tiers:
+                if host in hosts and tier not in hosts[host].tier_names:
                     expected = f"a tier of {host}: {', '.join(hosts[host].tiers) or 'none'}"
                     help = hint(tier, hosts[host].tiers, "Name one of them, or declare the tier")
                     yield Problem(f"got {tier}", expected, help, (*place, key))
@@ -92,4 +92,4 @@ def problems(
 
 def hosts_of(rule: PlacementRule, hosts: Mapping[str, Host]) -> tuple[str, ...]:
     """Return the hosts of *rule* that have its tier."""
-    return tuple(name for name in rule.hosts or hosts if name in hosts and rule.tier in hosts[name].tiers)
+    return tuple(name for name in rule.hosts or hosts if name in hosts and rule.tier in hosts[name].tier_names)

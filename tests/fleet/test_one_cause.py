@@ -72,6 +72,19 @@ def test_errors_that_do_not_follow_from_a_wrong_group_are_reported_beside_it(tmp
         assert [each.partition(":")[0] for each in found] == ["hosts.one.group", "hosts.one.address"]
 
 
+@pytest.mark.parametrize("wrong", [{"level": "raid1x"}, {"mount": "srv"}, {"filesystem": "xfs4"}])
+def test_what_uses_a_wrong_tier_is_not_wrong_itself(wrong: dict[str, str], tmp_path: Path) -> None:
+    tiers = {"hot": {**GROUP["tiers"]["hot"], **wrong}, "cold": {"provided": True, "mount": "/srv/cold"}}
+    group = {**GROUP, "tiers": tiers, "roles": {"base": {}, "mlflow": {"artifacts": {"tier": "hot"}}}}
+    rule = {"directory": "runs", "keep": 1}
+    placement = {"up": {"tier": "cold", "to": {"tier": "hot"}, **rule}, "down": {"tier": "hot", "to": {"tier": "cold"}}}
+    found = errors(
+        tmp_path, {"one": host(1, "rack")}, group, placement={**placement, "down": {**placement["down"], **rule}}
+    )
+
+    assert [each.partition(":")[0] for each in found] == [f"groups.rack.tiers.hot.{next(iter(wrong))}"]
+
+
 A100 = {"profile": "training-a100", "os": "debian-12"}
 
 
