@@ -11,6 +11,7 @@ from rackwright.stack.servers import ENVIRONMENTS
 from rackwright.stack.stack import Stack
 
 DECLARED = "`environment: {path: …}`, one that is on the hosts already"
+LENT = "`environment: {path: /opt/workloads}`, which this twin lends its containers"
 
 
 def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
@@ -31,7 +32,8 @@ def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
             beside = f"role {ROLE} makes {', '.join(made[lacking])}" if made[lacking] else f"role {ROLE} makes none"
             expected = f"the environment {' or '.join(names)} on all of its hosts"
             role = f"Add {names[0]} to `environments` of role {ROLE} of {', '.join(members)}"
-            yield Diagnostic(place, f"got {lacking}, where {beside}", expected, f"{role}, or declare {DECLARED}")
+            declare = LENT if stack.lends_workloads and isinstance(workload, Run) else DECLARED
+            yield Diagnostic(place, f"got {lacking}, where {beside}", expected, f"{role}, or declare {declare}")
         elif isinstance(workload, Run) and workload.with_launcher(stack.fleet.hosts).launcher == "horovod":
             yield from _without_horovod(stack, place, members)
 

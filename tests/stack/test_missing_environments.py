@@ -6,9 +6,10 @@ import pytest
 
 from rackwright.errors import DeclarationError
 from rackwright.stack import feasible, load_stack
-from rackwright.stack.missing_environments import missing_environments
+from rackwright.stack.missing_environments import DECLARED, LENT, missing_environments
 from tests.support.log import ROOT
 from tests.support.server_stack import declare_environments, project
+from tests.support.stack_settings import configure, new_project
 
 __all__ = ["project"]
 
@@ -38,6 +39,17 @@ def test_a_host_with_the_role_says_which_environments_it_makes(project: Path) ->
 
     with pytest.raises(DeclarationError, match="got cinder, where role workloads makes vllm; the environment serving"):
         feasible.check(load_stack("serving", project))
+
+
+def test_a_run_gets_the_declaration_of_a_loan_if_the_twin_lends_one(tmp_path: Path, monkeypatch) -> None:
+    pair = (Path(__file__).parents[1] / "fleet/wrong_runs/pair.yaml").read_text()
+    runs = "fleet: runs\nuses: pair.yaml\nruns: {one: {recipe: digits, hosts: [cinder], checkpoints: {tier: warm}}}\n"
+    new_project(tmp_path, monkeypatch, {"pair.yaml": pair, "runs.yaml": runs})
+    configure(tmp_path, "runs", fleet="runs.yaml", target="twin:lab")
+    for workloads, help in (({}, DECLARED), ({"workloads": "lent"}, LENT)):
+        configure(tmp_path, "lab", fleet="pair.yaml", target="twin:lab", containers=["cinder"], **workloads)
+        [found] = missing_environments(load_stack("runs", tmp_path))
+        assert found.help.endswith(f"or declare {help}")
 
 
 @pytest.mark.parametrize("name", [path.name.split(".")[1] for path in sorted(ROOT.glob("stacks/Pulumi.*.yaml"))])
