@@ -184,7 +184,8 @@ def missing_problem(stack: str, name: str, form: Form | None, virtual: bool) -> 
     """Return the problem of the secret *name* without a value; None if a virtual rack derives a value of it."""
     if virtual and not form:
         return None
-    help = form.help(stack, name) if form else f"Run `{setting_command(stack, name)}`"
+    random = f"Run `{setting_command(stack, name)}`, with --generate for a random value"
+    help = form.help(stack, name) if form else random
     expected = f"stack {stack} has a value for each secret"
     if virtual and form:
         expected = f"{form.expected}: a virtual rack derives random text alone"

@@ -31,7 +31,7 @@ def test_each_secret_without_a_value_is_one_error_with_the_command_that_sets_it(
     place = "stacks/example.yaml:{line}: groups.all.roles.base.ntp_keys[{index}].key"
     text = (
         ": got a secret {name} without a value; stack lab has a value for each secret."
-        " Run `rackwright secret set lab {name}`."
+        " Run `rackwright secret set lab {name}`, with --generate for a random value."
     )
     first = (place + text).format(line=9, index=0, name="first_key")
     second = (place + text).format(line=10, index=1, name="second_key")
@@ -74,7 +74,7 @@ def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
     assert refusals(project) == [
         "stacks/example.yaml:8: hosts.alpha.tiers.hot.encryption.key: got a secret first_key without a value; stack lab"
         " has a value for each secret. Run `rackwright secret set lab"
-        " first_key`."
+        " first_key`, with --generate for a random value."
     ]
     configure(project, FIRST)
     stack = load_stack("lab", project)
