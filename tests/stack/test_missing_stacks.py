@@ -15,7 +15,9 @@ def test_an_audit_of_an_unknown_stack_is_named_with_a_near_name() -> None:
     assert stack.fleet.monitoring
     assert [*missing_stacks(stack)] == []
 
-    monitoring = stack.fleet.monitoring.model_copy(update={"audits": {"hospital": 26, "hospital-modls": 26, "another-place": 1}})
+    monitoring = stack.fleet.monitoring.model_copy(
+        update={"audits": {"hospital": 26, "hospital-modls": 26, "another-place": 1}}
+    )
     fleet = stack.fleet.model_copy(update={"monitoring": monitoring})
     near, other = missing_stacks(dataclasses.replace(stack, fleet=fleet))
 
