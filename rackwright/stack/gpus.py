@@ -38,6 +38,10 @@ class GpuUser:
     has_environment: bool = False
     """Whether it names a Python environment of its own."""
 
+    @property
+    def is_run(self) -> bool:
+        return self.where.startswith("runs.")
+
 
 def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
     """Return the GPUs of each run and server of *stack* on each host, and errors where two would share one.
@@ -207,7 +211,7 @@ def _sharing_errors(host: str, sharing: Sequence[GpuUser]) -> list[Diagnostic]:
             other = next(each for each in sharing if each is not user)
             expected = "runs and servers that share a host declare which of its GPUs each has"
             declare = f"Declare {user.field} of {user.name}, or choose" if user.field else "Choose"
-            help = f"{declare} hosts that {other.name} does not have"
+            help = f"{declare} hosts that {other.name} does not have{_in_turn(user, other)}"
             wrong.append(Diagnostic(user.where, f"got {host}, which {other.name} has", expected, help))
     by_uuid = [user for user in sharing if are_uuids(user.selection)]
     if not wrong and by_uuid and len(by_uuid) < len(sharing):
@@ -216,6 +220,11 @@ def _sharing_errors(host: str, sharing: Sequence[GpuUser]) -> list[Diagnostic]:
         place = f"{other.where}.{other.field}"
         wrong.append(Diagnostic(place, f"got {other.selection}", expected, f"Name the GPUs of {other.name} by UUID"))
     return wrong
+
+
+def _in_turn(user: GpuUser, other: GpuUser) -> str:
+    """Return the way out for two runs on a host with GPUs for one: they have them in turn."""
+    return f", or declare {user.name} once {other.name} has ended" if user.is_run and other.is_run else ""
 
 
 def _assign_on(
@@ -237,7 +246,7 @@ def _assign_on(
                 wrong.append(Diagnostic(place, problem, expected, "Name other GPUs"))
             other = owners.setdefault(gpu, user)
             if other is not user:
-                place, help = f"{user.where}.{user.field}", "Name other GPUs"
+                place, help = f"{user.where}.{user.field}", f"Name other GPUs{_in_turn(user, other)}"
                 problem, expected = f"got GPU {gpu} of {name}, which {other.name} has", "a GPU has one run or server"
                 wrong.append(Diagnostic(place, problem, expected, help))
     for user in sharing:

@@ -31,9 +31,16 @@ def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
             lacking = next(member for member in members if names[0] not in made[member])
             beside = f"role {ROLE} makes {', '.join(made[lacking])}" if made[lacking] else f"role {ROLE} makes none"
             expected = f"the environment {' or '.join(names)} on all of its hosts"
-            role = f"Add {names[0]} to `environments` of role {ROLE} of {', '.join(members)}"
             declare = LENT if stack.lends_workloads and isinstance(workload, Run) else DECLARED
-            yield Diagnostic(place, f"got {lacking}, where {beside}", expected, f"{role}, or declare {declare}")
+            systems = stack.repository.roles[ROLE].by_os
+            without_role = [member for member in members if stack.fleet.hosts[member].os not in systems]
+            help = f"Add {names[0]} to `environments` of role {ROLE} of {', '.join(members)}, or declare {declare}"
+            if without_role:  # to add the role there is refused
+                help = (
+                    f"Make an environment on {', '.join(without_role)} by hand: role {ROLE} is for {', '.join(systems)}"
+                )
+                help += f". Then declare {declare}"
+            yield Diagnostic(place, f"got {lacking}, where {beside}", expected, help)
         elif isinstance(workload, Run) and workload.with_launcher(stack.fleet.hosts).launcher == "horovod":
             yield from _without_horovod(stack, place, members)
 

@@ -77,6 +77,19 @@ def test_a_run_and_a_server_of_a_host_declare_their_gpus(project) -> None:
     assert project(server("talk", hosts="other"), run("digits")), "on different hosts they share nothing"
 
 
+def test_two_runs_may_have_the_gpus_of_a_host_in_turn(project) -> None:
+    """
+    A host may have one GPU alone.
+    """
+    message = refused(project, "", run("digits") + run("letters"))
+    assert (
+        "Declare gpus of letters, or choose hosts that digits does not have, or declare letters once digits" in message
+    )
+    message = refused(project, "", run("digits", "[0]") + run("letters", "[0]"))
+    assert message.endswith("Name other GPUs, or declare letters once digits has ended.")
+    assert "once" not in refused(project, server("talk", "[0]"), run("digits", "[0]"))
+
+
 @pytest.mark.parametrize(
     ("talk", "digits", "message"),
     [

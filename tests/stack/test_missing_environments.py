@@ -52,6 +52,18 @@ def test_a_run_gets_the_declaration_of_a_loan_if_the_twin_lends_one(tmp_path: Pa
         assert found.help.endswith(f"or declare {help}")
 
 
+def test_a_host_for_which_the_role_is_not_gets_another_way_out(project: Path) -> None:
+    pair = project / "stacks" / "pair.yaml"
+    pair.write_text(pair.read_text().replace("debian-12", "ubuntu-22.04"))
+
+    with pytest.raises(DeclarationError) as caught:
+        feasible.check(load_stack("serving", project))
+    help = next(each.help for each in caught.value.diagnostics if each.where.endswith("servers.digits"))
+
+    assert help.startswith("Make an environment on cinder, ember by hand: role workloads is for debian-12")
+    assert "Add " not in help and help.endswith(f"Then declare {DECLARED}")
+
+
 @pytest.mark.parametrize("name", [path.name.split(".")[1] for path in sorted(ROOT.glob("stacks/Pulumi.*.yaml"))])
 def test_the_stacks_of_the_repository_lack_no_environment(name: str) -> None:
     assert [*missing_environments(load_stack(name, ROOT))] == []
