@@ -245,8 +245,10 @@ def test_a_bond_that_this_kernel_does_not_make_is_refused_before_the_start(layou
     backend.require([bonded])
     monkeypatch.setitem(LINKS, "bond", ("bonding", "false"))
     backend.require([replace(bonded, links=())])
-    with pytest.raises(SetupError, match="makes no link of type bond.*sudo modprobe bonding"):
-        backend.require([bonded])
+    for has_module, help in ((True, "Run `sudo modprobe bonding`, or remove "), (False, "no module bonding")):
+        monkeypatch.setattr("rackwright.twin.container.backend._has_module", lambda module, found=has_module: found)
+        with pytest.raises(SetupError, match=f"makes no link of type bond.*{help}"):
+            backend.require([bonded])
 
 
 def test_the_links_of_a_declared_network_are_those_that_its_kernel_has_to_make(tmp_path):

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -166,6 +167,19 @@ def make_overlay(system: Path, disk: Path, progress: Progress) -> None:
         subprocess.run(["cp", "-a", "--reflink=auto", str(system), str(disk / "whole")], check=True)
 
 
+def _link_help(module: str) -> str:
+    remove = "emove the hosts from rackwright:containers, so that they are virtual machines"
+    if not _has_module(module):
+        return f"R{remove}: this kernel has no module {module}"
+    return f"Run {command('sudo modprobe {}', module)}, or r{remove}"
+
+
+def _has_module(module: str) -> bool:
+    """Return whether the kernel that runs has *module*; True if no program here can say that."""
+    argv = ["modprobe", "--dry-run", "--quiet", module]
+    return not shutil.which(argv[0]) or subprocess.run(argv, capture_output=True).returncode == 0
+
+
 def kernel_problems(machines: Sequence[Container]) -> Iterator[Diagnostic]:
     """Yield what this computer's kernel, which containers share, lacks for *machines*. Only root can try its links."""
     for kind in dict.fromkeys(kind for machine in machines for kind in machine.links):
@@ -175,7 +189,7 @@ def kernel_problems(machines: Sequence[Container]) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 ", ".join(machine.name for machine in machines if kind in machine.links),
                 f"this computer's kernel makes no link of type {kind}: {done.stderr.strip()}",
-                help=f"Run {command('sudo modprobe {}', module)}, or remove the hosts from rackwright:containers",
+                help=_link_help(module),
                 note="containers have this computer's kernel, and virtual machines one of their own",
             )
     allowed = int(_INOTIFY.read_text())
