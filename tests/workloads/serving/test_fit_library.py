@@ -120,6 +120,17 @@ def test_towers_that_cannot_be_counted_are_refused(monkeypatch: pytest.MonkeyPat
     assert computed_sizes(model_config("qwen3-32b")).weight_bytes > 0, "a model of text alone needs no transformers"
 
 
+@pytest.mark.parametrize("model_type", ["gemma3n", "gemma4", "phi4_multimodal"])
+def test_sizes_in_names_with_layers_are_no_numbers_of_layers(model_type: str) -> None:
+    """
+    Before, `vocab_size_per_layer_input` and `depthwise_separable_out_channel` were refused as more than 1,000 layers.
+    """
+    from transformers import CONFIG_MAPPING
+
+    published = json.loads(CONFIG_MAPPING[model_type]().to_json_string(use_diff=False))
+    assert library.defaults(published)["num_hidden_layers"] > 0
+
+
 GEMMA = {
     "model_type": "gemma3", "torch_dtype": "bfloat16",
     "text_config": {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34, "sliding_window": 1024},

@@ -81,10 +81,15 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
             _check_numbers(value)
             continue
         number = len(value) if isinstance(value, list) else value
-        most = DEPTH_MAX if isinstance(value, list) or "layer" in name or "depth" in name else SIZE_MAX
+        most = DEPTH_MAX if isinstance(value, list) or _is_depth(name) else SIZE_MAX
         if isinstance(number, int) and number > most:
             problem = f"{excerpt(number)} is more than a model is built with"
             raise UserError(Diagnostic(f"config.json, {excerpt(name)}", problem, f"at most {most}", DIRECTORY))
+
+
+def _is_depth(name: str) -> bool:
+    """Whether *name* counts layers, unlike `vocab_size_per_layer_input` of Gemma and `depthwise_…` of Phi."""
+    return ("layer" in name and "per_layer" not in name) or ("depth" in name and "depthwise" not in name)
 
 
 def _values_beside(settings: Any) -> Iterator[int]:
