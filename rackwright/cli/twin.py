@@ -31,6 +31,8 @@ class Fault(StrEnum):
     power_off = "power-off"
     power_on = "power-on"
     reset = "reset"
+    link_down = "link-down"
+    link_up = "link-up"
     mtu = "mtu"
     drive_read_errors = "drive-read-errors"
     drive_write_errors = "drive-write-errors"

@@ -51,6 +51,8 @@ FAULTS: Mapping[str, tuple[Argument, Callable[[Twin, str, Any], None]]] = {
     "power-off": (_NONE, lambda twin, host, _: faults.power_off(twin, host)),
     "power-on": (_NONE, lambda twin, host, _: faults.power_on(twin, host, project.notify)),
     "reset": (_NONE, lambda twin, host, _: faults.hard_reset(twin, host, project.notify)),
+    "link-down": (_NONE, lambda twin, host, _: faults.pull_cables(twin, host)),
+    "link-up": (_NONE, lambda twin, host, _: faults.plug_cables(twin, host, project.notify)),
     "mtu": (_BYTES, faults.limit_packet_size),
     **{f"drive-{kind}": (_SERIAL, partial(drive_faults.inject, fault=kind)) for kind in drive_faults.FAULTS},
     "disk-full": (_PATH, host_faults.fill),

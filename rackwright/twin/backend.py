@@ -96,6 +96,10 @@ class Backend(Protocol[M_contra]):
         """Stop the guest without a warning, and return when the guest starts again or is off."""
         ...
 
+    def show_cables(self, machine: M_contra) -> None:
+        """Pull all network cables of a running guest out, or put them back, as `Layout.no_cables` says."""
+        ...
+
     def wait_until_gone(self, host: str) -> None:
         """Return when all processes and files in use of a guest, whose main process has ended, are gone."""
         ...

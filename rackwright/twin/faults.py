@@ -88,6 +88,24 @@ def hard_reset(twin: Twin, host: str, progress: Progress) -> None:
     twin.reset_hard(host, progress)
 
 
+def pull_cables(twin: Twin, host: str) -> None:
+    """Pull all network cables of *host* out, that of its SSH server too. The host goes on without them.
+
+    They are back after `plug_cables`, and whenever the host starts.
+    """
+    require_power(twin, host)
+    twin.set_cables(host, plugged=False)
+    while twin.answers_ssh(host):
+        pass  # a connection that was made before may have its greeting
+
+
+def plug_cables(twin: Twin, host: str, progress: Progress) -> None:
+    """Put the network cables of *host* back, and return when it answers SSH."""
+    require_power(twin, host)
+    twin.set_cables(host, plugged=True)
+    twin.wait(progress, [host])
+
+
 def limit_packet_size(twin: Twin, host: str, size: int | None) -> None:
     """Drop packets of more than *size* bytes at the switch ports of *host*; None removes the limit.
 

@@ -50,6 +50,10 @@ class Layout:
         """File with the id of the process that has switched a container on."""
         return self.runtime / f"{_short(host)}.powered"
 
+    def no_cables(self, host: str) -> Path:
+        """File that exists while the network cables of a host are pulled out."""
+        return self.runtime / f"{_short(host)}.no-cables"
+
     @property
     def supervisor_lock(self) -> Path:
         """File with the supervisor's process id, locked while the supervisor runs."""

@@ -240,6 +240,12 @@ class Twin:
         self._backend_of(host).press_reset_button(host)
         self._start([self.machine(host)], progress, just_reset=[host])
 
+    def set_cables(self, host: str, plugged: bool) -> None:
+        """Put all network cables of a machine that is on into their ports, or pull them out, that of SSH too."""
+        machine, file = self.machine(host), self.layout.no_cables(host)
+        file.unlink(missing_ok=True) if plugged else file.touch()
+        self._backend_of(host).show_cables(machine)
+
     def settings(self, host: str) -> TwinSettings:
         return TwinSettings(self.layout.settings(host))
 
@@ -359,6 +365,9 @@ class Twin:
                     progress(
                         f"{machine.name}: runs with its previous declaration; stop and start the twin to change it"
                     )
+                if machine.name in running and self.layout.no_cables(machine.name).exists():
+                    progress(f"{machine.name}: its cables are back in their ports")
+                    self.set_cables(machine.name, plugged=True)
             off = [machine for machine in machines if machine.name not in running]
             for machine in off:
                 if not self.settings(machine.name).has_disks:
@@ -392,7 +401,8 @@ class Twin:
         for attempt in range(10):
             port = settings.port if attempt == 0 and settings.port and _is_free(settings.port) else _free_port()
             settings.update(port=port, backend=machine.backend)
-            log.unlink(missing_ok=True)
+            for file in (log, self.layout.no_cables(host)):
+                file.unlink(missing_ok=True)
             for path, argv in backend.helper_commands(machine).items():
                 name = f"{host}/{path.suffix[1:]}"
                 self.control.kill(name)  # it remains if its machine failed to start

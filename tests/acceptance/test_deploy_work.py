@@ -1,8 +1,10 @@
 """Whole deployments at work: a run is cut and goes on, its model passes a gate, is served, asked, and learns more."""
 
 import json
+from typing import Any
 
 from rackwright.schema.secret import derive_value
+from rackwright.twin import faults
 from tests.support.acceptance import line
 from tests.support.deployments import Deployment, deployment
 from tests.support.expect import need
@@ -34,6 +36,26 @@ def _share(lab: Deployment, host: str) -> float:
     return float(done.stdout)
 
 
+def _cut_link(lab: Deployment) -> None:
+    """Change both servers while the link to one is down: it serves on as it was, and has the change afterwards."""
+    lab.log("a change while the link to the hall is down")
+    far = EDGES[-1]
+
+    def look_more_often(fleet: Any) -> None:
+        fleet["servers"][SERVER]["canary"]["every"] = "10min"
+
+    faults.pull_cables(lab.twin, far)
+    lab.edit_models(look_more_often)
+    done = lab.rackwright("up", lab.models, status=3)
+    need(f"{far}/{SERVER}" in done.stdout + done.stderr, f"`up` does not name what it did not reach: {done.stderr}")
+    need(_share(lab, far) > 0.9, f"{far} does not serve without its link")
+    done = lab.rackwright("audit", lab.models, status=3)
+    need(far in done.stdout, f"the audit does not name {far}: {done.stdout[-300:]}")
+    faults.plug_cables(lab.twin, far, lab.log.write)
+    lab.rackwright("up", lab.models, status=0)
+    lab.rackwright("audit", lab.models, status=0)
+
+
 def work(lab: Deployment) -> str:
     """Train, judge, serve, ask and train again."""
     lab.up()
@@ -50,6 +72,7 @@ def work(lab: Deployment) -> str:
     lab.rackwright("up", lab.models, status=0)
     first = {host: _share(lab, host) for host in EDGES}
     need(min(first.values()) > 0.9, f"shares of correct answers are {first}")
+    _cut_link(lab)
     lab.log("learning from new rows")
     rows = lab.models_path.with_name("rows.npz")
     done = lab.log.run([python(lab.log), "-c", SHIFTED, str(rows), str(lab.directory / "new.npz")], ROOT)
@@ -67,7 +90,7 @@ def work(lab: Deployment) -> str:
     need(min(second.values()) > 0.9, f"after that, shares are {second}")
     new, _ = report["accuracy"]
     return (
-        f"stopped at step {stopped} and finished; 2 models refused by gates, {len(first)} hosts with"
+        f"stopped at step {stopped} and finished; 2 models refused by gates, 1 link cut; {len(first)} hosts with"
         f" {min(first.values()):.1%} right by Triton's client; new rows {new['before']:.1%} → {new['after']:.1%} right,"
         f" {min(second.values()):.1%} of the first"
     )

@@ -1,11 +1,12 @@
 """Line 2 of monitoring: each fault has its alert, its claim of the audit and its page, and each alert ends."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from rackwright.twin import faults
+from rackwright.progress import Progress
+from rackwright.twin import Twin, faults
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
@@ -90,19 +91,26 @@ def test_a_killed_process_of_monitoring_comes_back(lab: Lab) -> str:
 
 
 @line("monitoring", 2, "host")
-def test_a_host_without_power_is_one_message(lab: Lab) -> str:
+def test_a_host_without_power_or_cables_is_one_message(lab: Lab) -> str:
     """HostNotReached alone is sent about it, whatever else fires; and its end is sent as well."""
+    power = _lose(lab, faults.power_off, faults.power_on)
+    cables = _lose(lab, faults.pull_cables, faults.plug_cables)
+    return f"HostNotReached alone: {power:.0f} s without power, {cables:.0f} s without cables; and its ends"
+
+
+def _lose(lab: Lab, lose: Callable[[Twin, str], None], find: Callable[[Twin, str, Progress], None]) -> float:
+    """Lose the worker and find it again; return the seconds until its alert."""
     start_receiver(lab)
-    faults.power_off(lab.twin, WORKER)
+    lose(lab.twin, WORKER)
     seconds = _seconds_until(lab, "HostNotReached", WORKER, fires=True)
     eventually(lambda: alerts_of(lab, WORKER), "the message is sent", SECONDS)
     eventually(lambda: ("TargetsMissing", SERVICE) not in firing(lab), "no other alert", SECONDS)
     need(alerts_of(lab, WORKER) == {"HostNotReached"}, f"messages name {alerts_of(lab, WORKER)}")
-    faults.power_on(lab.twin, WORKER, lab.log.write)
+    find(lab.twin, WORKER, lab.log.write)
     _seconds_until(lab, "HostNotReached", WORKER, fires=False)
     eventually(lambda: any(each["status"] == "resolved" for each in messages(lab)), "the end is sent", SECONDS)
     eventually(lambda: all(up(lab).values()), "all targets are up", SECONDS)
-    return f"HostNotReached after {seconds:.0f} s, alone, and its end"
+    return seconds
 
 
 @line("monitoring", 2, "prometheus")

@@ -159,6 +159,16 @@ def test_a_clock_fault_lasts_until_it_is_cleared(running_twin):
         assert abs(int(running_twin.run("date +%s")) - time.time() - seconds) < 60
 
 
+def test_a_machine_without_cables_goes_on_unreached_until_they_are_back(running_twin):
+    twin = running_twin.twin
+    boot = running_twin.run("cat /proc/sys/kernel/random/boot_id")
+    faults.pull_cables(twin, "test-01")
+    assert [each.answers for each in twin.status()] == [False, True]
+    faults.plug_cables(twin, "test-01", running_twin.messages.append)
+    assert running_twin.run("cat /proc/sys/kernel/random/boot_id") == boot
+    assert "Lost carrier" in running_twin.run("sudo journalctl --boot --unit systemd-networkd --no-pager")
+
+
 def test_a_full_disk_refuses_writes_until_it_is_freed(running_twin):
     running_twin.run("sudo mount -t tmpfs -o size=4m none /mnt")
     host_faults.fill(running_twin.twin, running_twin.host, "/mnt")

@@ -31,6 +31,7 @@ class CableLab:
             inner.setblocking(False)
             self.cable = Cable(loop, inner.detach(), str(path))
             self.switch, _ = listener.accept()
+        self.path = path
         self.nic.settimeout(10)
         self.switch.settimeout(10)
 
@@ -79,6 +80,29 @@ def test_a_container_survives_the_end_of_the_switch(loop, cable_lab):
     loop.run_once()
     cable_lab.nic.send(FRAME)
     loop.run_once()
+
+
+def test_a_pulled_cable_loses_frames_until_it_is_plugged_in(loop, cable_lab):
+    """
+    Twice each, as a second command does; a switch that is gone leaves the cable out.
+    """
+    for _ in range(2):
+        cable_lab.cable.pull()
+    assert cable_lab.switch.recv(100) == b""
+    cable_lab.nic.send(FRAME)
+    loop.run_once()
+    cable_lab.cable.plug_in()  # the listener of the first connection has gone
+    cable_lab.path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(cable_lab.path))
+        listener.listen()
+        for _ in range(2):
+            cable_lab.cable.plug_in()
+        again, _ = listener.accept()
+    with again:
+        cable_lab.nic.send(FRAME)
+        loop.run_once()
+        assert again.recv(1 << 16) == struct.pack(">I", len(FRAME)) + FRAME
 
 
 def test_frames_to_a_stalled_switch_are_dropped_above_a_limit(loop, cable_lab):

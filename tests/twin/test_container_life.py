@@ -133,6 +133,26 @@ def test_large_data_passes_the_ssh_port_unchanged(two_containers):
     assert done.stdout == data
 
 
+def test_a_container_without_cables_goes_on_unreached_until_they_are_back(two_containers):
+    """
+    It sees that its link is down. A start of the twin puts forgotten cables back.
+    """
+    twin, reached = two_containers.twin, "ping -q -c 4 -W 2 192.0.2.1 > /dev/null && echo yes || echo no"
+    boot = two_containers.run("cat /proc/sys/kernel/random/boot_id")
+    faults.pull_cables(twin, "test-01")
+    assert [each.answers for each in twin.status()] == [False, True]
+    assert two_containers.run(reached, "test-02") == "no"
+    faults.plug_cables(twin, "test-01", two_containers.messages.append)
+    assert two_containers.run(reached, "test-02") == "yes"
+    assert two_containers.run("cat /proc/sys/kernel/random/boot_id") == boot
+    assert "rack0: Lost carrier" in two_containers.run("sudo journalctl --unit systemd-networkd --no-pager")
+
+    faults.pull_cables(twin, "test-01")
+    twin.start(two_containers.messages.append)
+    assert "test-01: its cables are back in their ports" in two_containers.messages
+    assert two_containers.run(reached, "test-02") == "yes"
+
+
 def test_a_power_cut_keeps_files_of_a_container(single_container):
     """
     A container that is off does not answer; its next boot has the same files.

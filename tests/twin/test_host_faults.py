@@ -127,6 +127,7 @@ def test_a_disk_needs_an_absolute_mount_point(tmp_path: Path, path: str, monkeyp
         (("pull", "alpha", "S1"), ("pull", "alpha", "S1")),
         (("mtu", "alpha", "1400"), ("limit_packet_size", "alpha", 1400)),
         (("mtu", "alpha"), ("limit_packet_size", "alpha", None)),
+        (("link-down", "alpha", "now"), "takes no argument, and not now"),
         (("gpu-hot", "alpha", "1"), ("inject", "alpha", 1, "hot")),
         (("component-lost", "alpha"), "needs a component: etcd or"),
         (("gpu-hot", "alpha", "first"), "needs the number of a GPU, and not first"),

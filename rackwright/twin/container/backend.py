@@ -88,6 +88,9 @@ class Containers:
         self._control.kill(host)
         self.wait_until_gone(host)
 
+    def show_cables(self, machine: Container) -> None:
+        self._control.signal(machine.name, signal.SIGUSR1)
+
     def wait_until_gone(self, host: str) -> None:
         """Return when the last process and the control group of *host* are gone; until then they hold the lock."""
         remains = self._layout.remains_lock(host)

@@ -68,11 +68,22 @@ class Cable:
     """Carries frames between a TAP device and the switch, which expects the length before each frame."""
 
     def __init__(self, loop: EventLoop, device: int, switch: str) -> None:
-        plug = socket.socket(socket.AF_UNIX)
-        plug.connect(switch)
-        self._watch, self._device, self._port = loop, device, Port(plug)
+        self._watch, self._device, self._switch = loop, device, switch
+        self._port = self._connect()
         loop.set(device, READ, self._from_device)
-        loop.set(plug, READ, self._from_switch)
+
+    def pull(self) -> None:
+        """Pull the cable out: the container sees that its link is down. Again, and nothing changes."""
+        if self._is_plugged:
+            self._show_carrier(False)
+            self._unplug()
+
+    def plug_in(self) -> None:
+        """Put a pulled cable back. It stays out if the switch has gone."""
+        if not self._is_plugged:
+            with contextlib.suppress(OSError):
+                self._port = self._connect()
+                self._show_carrier(True)
 
     def close(self) -> None:
         self._watch.set(self._device, 0, self._from_device)
@@ -101,9 +112,7 @@ class Cable:
         except OSError:
             data = b""
         if data == b"":  # the switch has gone: the container sees a cut cable
-            with contextlib.suppress(OSError):  # kernels before 5.0 cannot show it
-                fcntl.ioctl(self._device, _TUNSETCARRIER, struct.pack("i", 0))
-            self._unplug()
+            self.pull()
         for frame in self._port.frames(data or b""):
             with contextlib.suppress(OSError):  # a NIC that is down takes no frames
                 os.write(self._device, frame[4:])
@@ -114,6 +123,16 @@ class Cable:
                 del self._port.outgoing[: self._port.connection.send(self._port.outgoing)]
         if self._is_plugged:
             self._watch.set(self._port.connection, READ | (WRITE if self._port.outgoing else 0), self._from_switch)
+
+    def _connect(self) -> Port:
+        plug = socket.socket(socket.AF_UNIX)
+        plug.connect(self._switch)
+        self._watch.set(plug, READ, self._from_switch)
+        return Port(plug)
+
+    def _show_carrier(self, up: bool) -> None:
+        with contextlib.suppress(OSError):  # kernels before 5.0 cannot show it
+            fcntl.ioctl(self._device, _TUNSETCARRIER, struct.pack("i", up))
 
     @property
     def _is_plugged(self) -> bool:

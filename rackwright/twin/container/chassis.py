@@ -41,6 +41,7 @@ until find "$1" -depth -type d -exec rmdir {} + || [ $((tries += 1)) -gt 200 ]; 
 
 def main(config: dict[str, Any]) -> int:
     """Run the chassis that *config* describes, see `container.command_line`; return the container's exit status."""
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # the container may be starting; `_run` reads the file then
     remains = os.open(config["remains"], os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(remains, fcntl.LOCK_EX)  # waits until the last start of this container is cleaned up
     group = CGROUPS / config["cgroup"]
@@ -92,10 +93,23 @@ def _run(config: dict[str, Any], listener: socket.socket, network: int) -> int:
         relays.append(Relay(loop, outside, inside))
 
     listeners = [_listen_for_mirror(loop, proxy, network, relays) for proxy in config["mirrors"]]
+    changed = os.eventfd(1, os.EFD_NONBLOCK)
+
+    def follow_cables(events: int) -> None:
+        """Pull all cables out, or put them back, as the file of the pulled cables says."""
+        os.eventfd_read(changed)
+        out = Path(config["no_cables"]).exists()
+        for cable in cables:
+            cable.pull() if out else cable.plug_in()
+        loop.set(listener, 0 if out else selectors.EVENT_READ, answer)
+        for relay in relays if out else ():
+            relay.close()
+
+    signal.signal(signal.SIGUSR1, lambda *_: os.eventfd_write(changed, 1))
+    loop.set(changed, selectors.EVENT_READ, follow_cables)
     container = _start(config["start"], config["console"])
     signal.signal(signal.SIGTERM, lambda *_: _press_power_button(container))
     exit_event = os.pidfd_open(container.pid)
-    loop.set(listener, selectors.EVENT_READ, answer)
     loop.set(exit_event, selectors.EVENT_READ, lambda events: None)
     Path(config["powered"]).write_text(str(os.getpid()))
     while container.poll() is None:
@@ -107,7 +121,9 @@ def _run(config: dict[str, Any], listener: socket.socket, network: int) -> int:
     for mirror_listener in listeners:
         loop.set(mirror_listener, 0, lambda events: None)
         mirror_listener.close()
-    os.close(exit_event)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    for event in (exit_event, changed):
+        os.close(event)
     loop.close()
     return container.returncode
 

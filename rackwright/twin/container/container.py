@@ -131,6 +131,7 @@ def command_line(container: Container, layout: Layout, system: Path, port: int) 
         "cgroup": group,
         "remains": str(layout.remains_lock(host)),
         "powered": str(layout.power_file(host)),
+        "no_cables": str(layout.no_cables(host)),
         "console": str(layout.console(host)),
         "start": [
             *("sh", str(script), host, str(layout.root_disk(host)), str(system), str(layout.seed(host)), group),

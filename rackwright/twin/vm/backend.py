@@ -61,6 +61,12 @@ class VirtualMachines:
             qemu.execute("system_reset")
             qemu.wait_for("RESET", 30)
 
+    def show_cables(self, machine: VirtualMachine) -> None:
+        up = not self._layout.no_cables(machine.name).exists()
+        with monitor(self._layout.monitor_socket(machine.name), machine.name) as qemu:
+            for name in ("management", *(f"nic{number}" for number in range(len(machine.nics)))):
+                qemu.execute("set_link", {"name": name, "up": up})
+
     def wait_until_gone(self, host: str) -> None:
         """Return at once: a virtual machine is one process."""
 
