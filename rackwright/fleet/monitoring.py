@@ -15,12 +15,12 @@ from rackwright.schema.monitoring import Monitoring, Receiver
 from rackwright.schema.problem import Keys, Problem, hint
 
 PROXY, PROMETHEUS, ALERTMANAGER, NODE = "metrics_proxy", "prometheus", "alertmanager", "node_exporter"
-DRIVES, DRIVE_FILE = "drive_exporter", "rackwright_drives.prom"
+DRIVES = "drive_exporter"
 SERVICES, SERVICES_SOCKET = "service_exporter", "/run/rackwright-service-metrics.sock"
 AUDITS, AUDITS_SOCKET = "scheduled_audit", "/run/rackwright-audit-metrics.sock"
 HEALTH, HEALTH_SOCKET = "health_exporter", "/run/rackwright-health-metrics.sock"
-GPUS, GPU_DRIVER, GPU_FILE = "gpu_exporter", "nvidia_driver", "rackwright_gpus.prom"
-CLUSTERS, CONTROL_PLANE, CLUSTER_FILE = "cluster_exporter", "kubernetes_control_plane", "rackwright_cluster.prom"
+GPUS, GPU_DRIVER = "gpu_exporter", "nvidia_driver"
+CLUSTERS, CONTROL_PLANE = "cluster_exporter", "kubernetes_control_plane"
 LOOPBACK = "127.0.0.1"
 PROXY_JOB = "proxy"
 """The job of the proxy itself, whose answer shows that its host is reached."""
@@ -213,14 +213,10 @@ def _roles_of_host(
     collectors = {"systemd": True, **node.get("collectors", {})}
     reached = {"address": address, "port": monitoring.port, "clients": clients}
     proxy = {**reached, "exporters": places, "key": monitoring.key}
-    written = {
-        DRIVES: DRIVE_FILE,
-        **({GPUS: GPU_FILE} if has_gpu_metrics(host) else {}),
-        **({CLUSTERS: CLUSTER_FILE} if CONTROL_PLANE in host.roles else {}),
-    }
+    of_gpus, of_cluster = [GPUS] * has_gpu_metrics(host), [CLUSTERS] * (CONTROL_PLANE in host.roles)
+    own = {role: host.roles.get(role, {}) for role in (SERVICES, DRIVES, *of_gpus, *of_cluster)}
     of_audits = (f"rackwright_audit_{stack}.prom" for stack in copied_audits)
-    files = [*dict.fromkeys((*node.get("textfiles", ()), *written.values(), *of_audits))]
-    own = {role: host.roles.get(role, {}) for role in (SERVICES, *written)}
+    files = [*dict.fromkeys((*node.get("textfiles", ()), *of_audits))]
     node = {**node, "collectors": collectors, "textfiles": files, "socket": NODE_SOCKET}
     return {NODE: node, PROXY: proxy, **own, **({HEALTH: {"services": services}} if services else {})}
 

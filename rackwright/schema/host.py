@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rackwright.schema import accelerator, reference
+from rackwright.schema import accelerator, metric_files, reference
 from rackwright.schema import profile as profiles
 from rackwright.schema.alerts import Alerts
 from rackwright.schema.base import SEVERAL_LINES, Many, Schema
@@ -249,8 +249,10 @@ class Host(Schema):
         return accelerator.read_choices(system, self.minimum, self.roles, self.needs)
 
     def variables(self, role: str) -> dict[str, Any]:
-        """Return the variables of *role*: the declared ones, and defaults that follow from the host's GPUs."""
+        """Return the variables of *role*: the declared ones, and those that follow from the host's GPUs and roles."""
         declared = self.declared_variables(role)
+        if role == metric_files.EXPORTER:
+            return metric_files.variables(self.roles, declared)
         if role != accelerator.WITH_DEFAULTS:
             return declared  # the choices of a host take longer than its variables
         return accelerator.variables(self.accelerators, declared)

@@ -87,7 +87,8 @@ def test_a_declared_exporter_and_other_addresses_and_ports_count(tmp_path: Path)
 
 
 def test_services_with_metrics_have_an_exporter_each() -> None:
-    roles = load_fleet(ROOT / "stacks/hospital/hospital.yaml", ROLES).hosts["service-01"].roles
+    service = load_fleet(ROOT / "stacks/hospital/hospital.yaml", ROLES).hosts["service-01"]
+    roles = service.roles
 
     store = {"object_store_master", "object_store_volume", "object_store_filer", "object_store_s3"}
     assert {"node", "services", "health", "load_balancer", *store} == {*roles["metrics_proxy"]["exporters"]}
@@ -98,7 +99,7 @@ def test_services_with_metrics_have_an_exporter_each() -> None:
         "load-balancer-r1": "",
     }
     assert roles["prometheus"]["data"] == {"tier": "warm"}
-    assert roles["node_exporter"]["textfiles"] == [
+    assert service.variables("node_exporter")["textfiles"] == [
         "rackwright_drives.prom", "rackwright_gpus.prom", "rackwright_audit_hospital.prom",
         "rackwright_audit_hospital-models.prom",
     ]  # fmt: skip
@@ -114,7 +115,7 @@ def test_audits_of_a_host_with_the_role_are_its_metrics_and_others_are_copied(tm
     assert {each[0] for each in selected} == {("rack", "beta"), ("cold", "alpha")}
     audits = [fleet.hosts[name].roles["metrics_proxy"]["exporters"].get("audits") for name in ("alpha", "beta")]
     assert audits == [None, "/run/rackwright-audit-metrics.sock"]
-    files = {name: fleet.hosts[name].roles["node_exporter"]["textfiles"] for name in ("alpha", "beta")}
+    files = {name: fleet.hosts[name].variables("node_exporter")["textfiles"] for name in ("alpha", "beta")}
     assert files["alpha"][1:] == ["rackwright_audit_cold.prom"] and len(files["beta"]) == 1
 
 
