@@ -16,11 +16,14 @@ from tests.support.log import ROOT, Log
 from tests.support.object_store import certificates
 
 LIGHT = (
-    "access", "alertmanager", "container_runtime", "drive_exporter", "health_exporter", "journal_receiver",
+    "alertmanager", "container_runtime", "drive_exporter", "health_exporter", "journal_receiver",
     "journal_sender", "load_balancer", "metrics_proxy", "mlflow", "node_exporter", "object_store", "postgresql",
     "prometheus", "rdma", "registry", "service_exporter",
 )  # fmt: skip
-"""Roles that a container carries, without drives, GPUs or a kernel of its own, in minutes."""
+"""Roles that a container carries, without drives, GPUs or a kernel of its own, in minutes.
+
+Role `access` is not among them: its removal leaves accounts and logins as they are, and audits report them.
+"""
 SHARING = ("mlflow", "object_store")
 """Two roles that share a package."""
 SEED, SIZE = 41, 3
@@ -44,7 +47,6 @@ def variables(pem: Mapping[str, str], address: str) -> dict[str, dict[str, Any]]
     found = role_sets.samples()
     tls = {"certificate": pem["host.crt"], "key": {"secret": "host_tls"}}
     found["base"] = {"security_updates": False}
-    found["access"]["totp"] = False  # a person would have to come for it
     found["postgresql"] |= tls
     for role in ("object_store", "registry"):
         found[role] |= {**tls, "authority": pem["authority.crt"], "address": address}
