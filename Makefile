@@ -120,7 +120,7 @@ accept: $(TEST) toolchain ## Check the acceptance lines (docs/acceptance.md). ON
 	@$(RUN) $(ACCEPT) --only '$(ONLY)'
 
 .PHONY: bench
-bench: $(TEST) toolchain workloads ## Measure starts of the command line, previews of simulated hosts, audits of them and of snapshots, hosts that hang, a further host, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints, serving and loading from each tier beside others.
+bench: $(TEST) toolchain workloads ## Measure starts of the command line, previews of simulated hosts, audits of them and of snapshots, hosts that hang, a further host, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints, serving and loading from each tier beside others, and Prometheus with 1,000 simulated hosts.
 	@$(RUN) $(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.audit
@@ -138,6 +138,7 @@ bench: $(TEST) toolchain workloads ## Measure starts of the command line, previe
 	@$(WORKLOADS) $$python -m benchmarks.streaming
 	@$(BIN)/python -m benchmarks.cold
 	@$(BIN)/python -m benchmarks.store_writes
+	@$(BIN)/python -m benchmarks.monitoring
 
 .PHONY: gpu
 gpu: ## Check everything that needs an NVIDIA GPU, in at most 8 minutes; without one, what a processor can. JSON=run.json

@@ -44,6 +44,13 @@ def test_a_further_host_is_measured():
 
 
 @pytest.mark.soak
+def test_many_hosts_of_prometheus_are_measured():
+    figures = smallest("benchmarks.monitoring")
+
+    assert figures["samples_per_second"] > 0 and figures["bytes_of_sample"] > 0
+
+
+@pytest.mark.soak
 def test_a_start_is_measured():
     assert smallest("benchmarks.startup")["seconds"]["rackwright check lab"] > 0
 
