@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rackwright.core import sshsig
+from rackwright.core.sshsig import ssh_string
 from rackwright.errors import ChangeRefused, Diagnostic, SetupError, command
 
 NAMESPACE = "rackwright-log"
 """Purpose of the signatures; a signature for another purpose does not pass."""
 SIGNATURE_BYTES = 64
 ALGORITHM = b"ssh-ed25519"
-MAGIC = b"SSHSIG"
 VARIABLE = "RACKWRIGHT_LOG_KEY"
 """The environment variable with the path of the private key, or of the public key of a private one in the agent."""
 _EXPECTED = "an Ed25519 key of OpenSSH"
@@ -54,7 +55,7 @@ class PublicKey:
         if len(words) < 2 or words[0] != ALGORITHM.decode():
             raise ValueError("no Ed25519 key")
         blob = base64.b64decode(words[1], validate=True)
-        if blob[: len(_string(ALGORITHM))] != _string(ALGORITHM) or len(blob) != len(_string(ALGORITHM)) + 36:
+        if blob[: len(ssh_string(ALGORITHM))] != ssh_string(ALGORITHM) or len(blob) != len(ssh_string(ALGORITHM)) + 36:
             raise ValueError("no Ed25519 key")
         return PublicKey(blob)
 
@@ -82,12 +83,8 @@ class Signer(Protocol):
 
 
 def signed_bytes(content: bytes) -> bytes:
-    """Return the bytes that a signature of *content* covers.
-
-    Source: OpenSSH, PROTOCOL.sshsig, section 2.
-    """
-    fields = (NAMESPACE.encode(), b"", b"sha512", hashlib.sha512(content).digest())
-    return MAGIC + b"".join(map(_string, fields))
+    """Return the bytes that a signature of *content* in the log covers."""
+    return sshsig.signed_bytes(content, NAMESPACE)
 
 
 def armor(key: PublicKey, signature: bytes) -> str:
@@ -95,8 +92,8 @@ def armor(key: PublicKey, signature: bytes) -> str:
 
     Source: OpenSSH, PROTOCOL.sshsig, section 1.
     """
-    fields = (key.blob, NAMESPACE.encode(), b"", b"sha512", _string(ALGORITHM) + _string(signature))
-    content = MAGIC + struct.pack(">I", 1) + b"".join(map(_string, fields))
+    fields = (key.blob, NAMESPACE.encode(), b"", b"sha512", ssh_string(ALGORITHM) + ssh_string(signature))
+    content = sshsig.MAGIC + struct.pack(">I", 1) + b"".join(map(ssh_string, fields))
     lines = textwrap.wrap(base64.b64encode(content).decode("ascii"), 70)
     return "\n".join(("-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""))
 
@@ -195,7 +192,7 @@ class _AgentSigner:
             raise SetupError(Diagnostic(where, f"the SSH agent does not sign: {error}", help=help)) from None
         finally:
             agent.close()
-        if answer[: len(_string(ALGORITHM))] != _string(ALGORITHM):
+        if answer[: len(ssh_string(ALGORITHM))] != ssh_string(ALGORITHM):
             raise SetupError(Diagnostic(where, "the SSH agent returned another sort of signature"))
         return answer[-SIGNATURE_BYTES:]
 
@@ -229,8 +226,3 @@ def _key_error(path: Path, problem: str, expected: str = _EXPECTED, help: str = 
     return SetupError(
         Diagnostic(str(path), problem, expected, help or f"Name another one in {VARIABLE}, or create one with {create}")
     )
-
-
-def _string(content: bytes) -> bytes:
-    """Return *content* after its length, as SSH encodes it."""
-    return struct.pack(">I", len(content)) + content

@@ -31,13 +31,14 @@ from rackwright.qualify import dcgm, nvbandwidth
 from rackwright.qualify import run as qualification
 from rackwright.qualify.bench import Bench
 from rackwright.qualify.item import MeasurementFailed
+from rackwright.quarantine import chain
 from rackwright.status import alerts, journal
 from rackwright.tiering import canary
 from rackwright.tiering.bucket import Bucket
 from rackwright.tiering.manifest import ArchivedFile, Manifest
 from rackwright.tiering.meter import Meter
 from rackwright.tiering.remote import HostDirectory
-from tests.support import federations
+from tests.support import federations, verdicts
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
 from workloads.federation import messages
@@ -352,6 +353,10 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
                 "signature": "AA",
             }
         ],
+    ),
+    "rackwright/quarantine/chain.py": (
+        lambda content: _allowed(lambda: chain.parse_line(content)),
+        [json.loads(verdicts.chain(verdicts.began("gpu-01"))[0])],
     ),
     "rackwright/log/heads.py": (
         lambda content: _allowed(lambda: heads.Head.parse(content)),

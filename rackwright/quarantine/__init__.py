@@ -1,0 +1,1 @@
+"""Verdicts about hosts: their signed chain, and the hosts in quarantine."""
