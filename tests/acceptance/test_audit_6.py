@@ -4,8 +4,6 @@ Each part runs one benchmark. Processor time is judged, because other work on th
 one exception is the timeout of hosts that hang.
 """
 
-import json
-import sys
 from typing import Any
 
 import pytest
@@ -13,17 +11,9 @@ import pytest
 from benchmarks import FLOOR_MS, audit, further_host, hanging, live_audit, startup
 from benchmarks import probe as probing
 from tests.support.acceptance import line
+from tests.support.benchmark import measure
 from tests.support.expect import need
 from tests.support.log import Log
-
-
-def measure(log: Log, *module: str) -> dict[str, Any]:
-    """Return the figures of the benchmark *module*, the last line of its output."""
-    done = log.run([sys.executable, "-m", *module])
-    need(done.returncode == 0, f"{' '.join(module)} ended with {done.returncode}: {done.stderr[-500:]}")
-    log(done.stdout)
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
 
 
 @pytest.fixture(scope="module")

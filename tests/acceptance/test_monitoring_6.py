@@ -40,13 +40,15 @@ ALERTS{{alertname="HostNotReached",alertstate="firing",instance="{SERVICE}"}} 1
 SERIES = 'python3 -c \'for n in range({}): print("flood{{n=\\"%d{}\\"}} 1" % n)\''
 FLOODS = {
     "series": SERIES.format(60_000, ""),
-    "bytes": f"{SERIES.format(10, '')}; yes '# a comment of a flood' | head -c 40000000",
+    "bytes": 'python3 -c \'for n in range(40): print(f"# HELP flood{n} {{}}\\nflood{n} 1".format("x" * 1000000))\'',
     "letters of a label": SERIES.format(10, "x" * 2000),
 }
 """Commands that print more than a target may send."""
 CHURN = (
     f"while true; do {SERIES.format(30_000, '-$(date +%s)')} > {METRICS}.new; mv {METRICS}.new {METRICS}; sleep 5; done"
 )
+REFUSED_MAX = 70_000
+"""Series in memory after the floods, of which one has 60,000."""
 SECONDS = 300
 
 
@@ -139,7 +141,8 @@ def test_a_hostile_host_forges_nothing_of_others_and_its_floods_are_refused_or_r
         eventually(lambda: not up(lab)[target], f"the target with too many {name} is down", SECONDS)
         need(all(good for key, good in up(lab).items() if key != target), "other targets are up")
     added = _number(lab, "prometheus_tsdb_head_series") - before
-    need(added < 1000, f"refused floods have added {added:.0f} series")
+    # Prometheus makes the series of an answer before it counts them, so that a refused one takes memory as well
+    need(added < REFUSED_MAX, f"refused floods have added {added:.0f} series")
     lab.ssh(
         WORKER,
         f"cat > /run/churn.sh <<'END'\n{CHURN}\nEND\nsystemd-run --quiet --collect --unit=churn sh /run/churn.sh",

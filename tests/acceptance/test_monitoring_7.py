@@ -2,8 +2,8 @@
 
 import time
 
-from tests.acceptance.test_audit_6 import measure
 from tests.support.acceptance import line
+from tests.support.benchmark import measure
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import Log

@@ -201,7 +201,8 @@ KNOWN_FILES = (
         "nginx",
         "a packaged module",
         r"/usr/share/nginx/modules-available/mod-[\w-]+\.conf",
-        r"/etc/nginx/modules-enabled/\d\d-mod-[\w-]+\.conf",
+        # nginx-common renames the link of a module whose package has gone
+        r"/etc/nginx/modules-enabled/\d\d-mod-[\w-]+\.conf(\.removed)?",
     ),
     *_data("sysvinit", "numbers of processes that outlive the others", r"/run/sendsigs\.omit\.d/[\w.-]+"),
 )  # fmt: skip
