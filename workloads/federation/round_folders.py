@@ -1,6 +1,7 @@
 """The folders of the rounds of a coordinator, as far as they are messages; readable without NumPy."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class RoundsStatus:
     done: bool
     """Whether this was the last round, and is closed."""
     replies: dict[str, RoundReply]
-    """Answers to the newest round, by site."""
+    """Answers to the newest round, by site; one in a folder that its site has closed to others is none."""
     statements: dict[int, Statement]
     """Statements about the closed rounds."""
 
@@ -78,8 +79,11 @@ def _known_status(directory: Path, own: Path) -> RoundsStatus:
 
 
 def _replies(place: SharedPath, terms: Terms) -> dict[str, RoundReply]:
-    return {
-        site: read_message(place / REPLIES / site / REPLY, RoundReply)
-        for site in terms.members
-        if (place / REPLIES / site / REPLY).exists()
-    }
+    """Return the answers; a site may have closed its folder to others."""
+    found: dict[str, RoundReply] = {}
+    for site in terms.members:
+        path = place / REPLIES / site / REPLY
+        with suppress(OSError):
+            if path.exists():
+                found[site] = read_message(path, RoundReply)
+    return found

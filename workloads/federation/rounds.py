@@ -140,10 +140,11 @@ def _members(place: SharedPath, request: RoundRequest, signers: Path) -> tuple[d
     refused: dict[str, str] = {}
     for site in request.terms.members:
         path = place / REPLIES / site
-        if not (path / REPLY).exists():
-            continue
         try:
-            members[site] = FileMember(exchange.read_reply(path, request, site, signers), path)
+            if (path / REPLY).exists():
+                members[site] = FileMember(exchange.read_reply(path, request, site, signers), path)
+        except OSError as error:  # the account of a site can close its folder to others
+            refused[site] = f"its folder cannot be read: {error.strerror}"
         except UserError as error:
             refused[site] = "; ".join(each.problem for each in error.diagnostics)
     return members, refused

@@ -1,5 +1,6 @@
 """A federation by files: each institution runs its own command, and reads files that others wrote."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import stat
 import struct
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,29 @@ def test_files_of_others_are_refused_or_excluded(institutions: Institutions) -> 
     printed = institutions.advance()
     assert "round 1: 3 updates" in printed
     assert "b excluded: its update has another digest than its answer" in printed
+
+
+def test_a_site_that_closes_its_folder_ends_no_round(
+    institutions: Institutions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Before, `advance --close` and the status of the rounds ended with a traceback for all sites.
+    """
+    institutions.advance()
+    for site in SITES:
+        institutions.answer(site, 1)
+    whole = SharedPath._parent
+
+    def closed(self: SharedPath, make: bool = False) -> AbstractContextManager[int]:
+        if self.names[1:3] == ("replies", "b"):
+            raise PermissionError(errno.EACCES, "Permission denied", "b")
+        return whole(self, make)
+
+    monkeypatch.setattr(SharedPath, "_parent", closed)
+    printed = institutions.advance()
+    assert "b has not answered: its folder cannot be read: Permission denied" in printed
+    assert [*read_status(institutions.rounds).replies] == ["a", "c", "d"]
+    assert "round 1: 3 updates" in institutions.advance("--close")
 
 
 def test_an_answer_that_its_site_has_not_signed_counts_as_missing(institutions: Institutions) -> None:
