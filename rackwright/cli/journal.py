@@ -30,7 +30,10 @@ def journal(
         str, typer.Option("--since", metavar="TIME", help="Entries since then: 30min, 6h, or 2026-12-01T08:00 in UTC.")
     ] = "1h",
     lines: Annotated[
-        int, typer.Option("--lines", "-n", metavar="NUMBER", min=1, max=10_000, help="Newest entries that are shown.")
+        int,
+        typer.Option(
+            "--lines", "-n", metavar="NUMBER", min=1, max=10_000, help="Newest entries; each host has a part."
+        ),
     ] = 200,
     as_json: AsJson = False,
 ) -> None:

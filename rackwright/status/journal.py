@@ -1,7 +1,8 @@
 """The journals of a stack's hosts, read on the monitoring host, in the order of time."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -59,7 +60,7 @@ class ReadJournals:
 
 
 def read(hosts: Hosts, stack: Stack, names: Sequence[str], unit: str, since: float, lines: int) -> ReadJournals:
-    """Return the newest *lines* entries of the hosts *names*, in the order of time.
+    """Return the newest *lines* entries of the hosts *names*, of which each host has a part, in the order of time.
 
     Args:
         unit: systemd unit of the entries; empty for all.
@@ -105,7 +106,25 @@ def parse(answer: str, names: Sequence[str], lines: int) -> ReadJournals:
     entries = sorted(dict.fromkeys(entries), key=lambda each: (each[0], each[1].host))
     having = {entry.host for _, entry in entries}
     without = tuple(name for name in names if name not in having and name not in unread)
-    return ReadJournals(tuple(entry for _, entry in entries[-lines:]), without, tuple(shortened), unread)
+    shown = _newest([entry for _, entry in entries], lines)
+    return ReadJournals(tuple(shown), without, tuple(shortened), unread)
+
+
+def _newest(entries: Sequence[JournalEntry], lines: int) -> Iterator[JournalEntry]:
+    """Yield *lines* of *entries*, which are in the order of time, in that order.
+
+    Each host has an equal part, and the newest others have what is left. A host chooses times and number of its own.
+    """
+    hosts = Counter(entry.host for entry in entries)
+    part, left = lines // max(len(hosts), 1), dict(hosts)
+    first: list[int] = []
+    others: list[int] = []
+    for number, entry in enumerate(entries):
+        (first if left[entry.host] <= part else others).append(number)
+        left[entry.host] -= 1
+    rest = lines - len(first)
+    chosen = {*first, *(others[-rest:] if rest else ())}
+    return (entry for number, entry in enumerate(entries) if number in chosen)
 
 
 def _entry(host: str, raw: Mapping[str, Any]) -> tuple[int, JournalEntry]:

@@ -30,6 +30,19 @@ def test_entries_of_all_hosts_are_in_the_order_of_time() -> None:
     assert (found.without, found.shortened, found.unread) == (("gpu-03",), (), {})
 
 
+def test_no_host_hides_the_entries_of_others_by_their_time_or_number() -> None:
+    """
+    Before, a host whose clock was ahead had all lines.
+    """
+    lines = [entry("gpu-02", f"{number}", MESSAGE=f"{number}") for number in (1, 2, 3)]
+    lines += [entry("gpu-01", f"{9_000_000_000_000_000 + number}") for number in range(50)]
+    found = parse("\n".join(lines), ["gpu-01", "gpu-02"], 4).entries
+    assert [each.host for each in found] == ["gpu-02"] * 2 + ["gpu-01"] * 2
+    assert [each.message for each in found[:2]] == ["2", "3"]
+    assert len(parse("\n".join(lines), ["gpu-01", "gpu-02"], 20).entries) == 20, "it has the lines that others leave"
+    assert [each.host for each in parse("\n".join(lines), ["gpu-01", "gpu-02"], 1).entries] == ["gpu-01"]
+
+
 def test_an_entry_that_came_twice_is_shown_once() -> None:
     lines = [
         entry("gpu-01", "2", MESSAGE="b"),
