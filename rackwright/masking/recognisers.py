@@ -166,13 +166,14 @@ class Recogniser:
     def _numbers(self, text: str, start: int, end: int) -> Iterator[Hit]:
         """Yield each valid number of digits alone: of a group of digits, or of several with signs between them."""
         for match in _NUMBER.finditer(text, start, end):
-            groups = [(each.start(), each.end()) for each in re.finditer("[0-9]+", match[0])]
-            if len(groups) == 2 and match[0][groups[0][1] : groups[1][0]] == ".":
+            whole = match[0]  # each access copies it, and one text may be millions of groups
+            groups = [(each.start(), each.end()) for each in re.finditer("[0-9]+", whole)]
+            if len(groups) == 2 and whole[groups[0][1] : groups[1][0]] == ".":
                 del groups[1]  # its decimals
             for first, (begin, _) in enumerate(groups):
                 digits = ""
                 for index in range(first, len(groups)):
-                    digits += match[0][slice(*groups[index])]
+                    digits += whole[slice(*groups[index])]
                     if len(digits) >= NUMBER_DIGITS.stop:
                         break
                     if len(digits) in NUMBER_DIGITS and (kind := self._kind(digits)):
