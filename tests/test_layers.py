@@ -55,8 +55,8 @@ MAY_IMPORT = {
     "rackwright.facts": ("errors", "foreign", "files", "schema"),
     "rackwright.core": ("errors", "locations", "schema", "facts"),
     "rackwright.quarantine": ("errors", "files", "foreign", "schema", "core"),
-    "rackwright.kinds": ("errors", "schema", "facts", "core", "quarantine"),
-    "rackwright.fleet": ("errors", "foreign", "locations", "schema", "facts", "core", "quarantine", "kinds"),
+    "rackwright.kinds": ("errors", "schema", "facts", "core"),
+    "rackwright.fleet": ("errors", "foreign", "locations", "schema", "facts", "core", "kinds"),
     "rackwright.stack": (
         "errors",
         "foreign",

@@ -1,1 +1,0 @@
-"""Programs that run on the monitoring host, with the standard library alone."""
