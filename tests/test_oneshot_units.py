@@ -12,6 +12,7 @@ from tests.support.unit_files import FURTHER, NEEDED, REPOSITORY, services
 
 EFFECTS = {
     "rackwright-kubernetes-teams.service": ("nftables:rackwright_teams", "the rules of the kernel"),
+    "rackwright-prometheus-clients.service": ("nftables:rackwright_prometheus", "the rules of the kernel"),
     "rackwright-jetson-clocks.service": ("reading:", "the clocks"),
     "rackwright-acs.service": ("bridges:", "bridges that redirect"),
     "rackwright-gpus.service": ("gpu:", "the settings of the GPUs"),

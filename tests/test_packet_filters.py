@@ -7,11 +7,22 @@ from pathlib import Path
 import pytest
 
 from tests.support.net_namespaces import namespaces
-from tests.support.packet_filters import TEAMS, UNIT, control_group, firewalls, load, one_sided, rendered, templates
+from tests.support.packet_filters import (
+    PROXIES,
+    TEAMS,
+    UNIT,
+    control_group,
+    firewalls,
+    load,
+    one_sided,
+    rendered,
+    templates,
+)
 from tests.support.pod_network import NEW
 
 TRIED = {
     TEAMS: "tests/roles/test_pod_isolation.py",
+    PROXIES: "tests/roles/test_proxy_clients.py",
     UNIT: "tests/kinds/test_firewall.py",
 }
 """The test of each template in which a neighbour tries it, by both families."""
@@ -33,7 +44,9 @@ def test_no_rule_closes_something_to_one_family_alone(template: str, tmp_path: P
             assert one_sided(listed) == []
 
 
-@pytest.mark.parametrize(("template", "pattern"), [(TEAMS, NEW), (TEAMS, "ipv6"), (UNIT, "nfproto ipv6|nfproto ipv4")])
+@pytest.mark.parametrize(
+    ("template", "pattern"), [(TEAMS, NEW), (TEAMS, "ipv6"), (PROXIES, "ip6"), (UNIT, "nfproto ipv6|nfproto ipv4")]
+)
 def test_rules_for_one_family_are_found(template: str, pattern: str, tmp_path: Path) -> None:
     text = next(text for text in rendered()[template] if re.search(pattern, text))
     weakened = "".join(line for line in text.splitlines(keepends=True) if not re.search(pattern, line))

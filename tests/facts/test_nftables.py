@@ -36,7 +36,10 @@ def test_tables_have_rules_without_counters_and_handles(tmp_path: Path, nft: lis
     found = nftables.tables(loaded(tmp_path))
     lines = Facts({"nftables": found}).nftables_table(NAME)
 
-    assert nft == [("nft", "-j", "list", "tables"), ("nft", "-j", "list", "table", "inet", NAME)]
+    assert nft == [
+        ("nft", "--json", "--guid", "list", "tables"),
+        ("nft", "--json", "--guid", "list", "table", "inet", NAME),
+    ]
     assert "handle" not in json.dumps(found) and "packets" not in json.dumps(found)
     assert lines is not None
     assert lines[:2] == (

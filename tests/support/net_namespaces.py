@@ -130,9 +130,13 @@ class Namespace:
             assert time.monotonic() < end, f"{self.name} does not listen"
             time.sleep(0.02)
 
-    def connects(self, targets: Sequence[tuple[str, int]], group: Path | None = None) -> set[tuple[str, int]]:
-        """Return those of *targets* that accept a connection from here, from a process in the control group *group*."""
-        argv = in_group(group, self.inside(sys.executable, "-c", ASK))
+    def connects(
+        self, targets: Sequence[tuple[str, int]], group: Path | None = None, account: str = "root"
+    ) -> set[tuple[str, int]]:
+        """Return those of *targets* that accept a connection from a process of *account* here, in *group*."""
+        program = sys.executable if account == "root" else "/usr/bin/python3"  # accounts may not reach ours
+        as_account = [] if account == "root" else ["setpriv", f"--reuid={account}", "--clear-groups"]
+        argv = in_group(group, self.inside(*as_account, program, "-c", ASK))
         asked = subprocess.run(argv, input=json.dumps([*targets]), capture_output=True, text=True, check=True)
         answers = json.loads(asked.stdout)
         return {target for target, reached in zip(targets, answers, strict=True) if reached}

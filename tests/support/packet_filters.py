@@ -16,6 +16,7 @@ from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.schema.vllm import Vllm
 from tests.support.expect import eventually
 from tests.support.log import ROOT
+from tests.support.monitoring import files
 from tests.support.model_server_spec import REPOSITORY, SPEC
 from tests.support.net_namespaces import Namespace
 from tests.support.pod_network import node_files
@@ -25,9 +26,18 @@ from tests.support.specs import changed
 RULES = re.compile(r"(?m)^\s*(add |create )?table (inet|ip6?|bridge|netdev|arp) |\b(ip6?|eb|arp)tables(-restore)? -")
 """Lines of rules of nftables, or of the older programs."""
 TEAMS = "roles/kubernetes_node/templates/etc/rackwright/kubernetes-teams.nft.j2"
+PROXIES = "roles/prometheus/templates/etc/rackwright/prometheus/clients.nft.j2"
 UNIT = "templates/firewall/etc/firewall.nft.j2"
 UNIFIED = next((path for path in map(Path, ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")) if path.is_dir()), Path("/"))
 HOST4, OTHER4, HOST6, OTHER6 = "10.9.0.1", "10.9.0.2", "fd00:9::1", "fd00:9::2"
+STAND_IN = "daemon"
+"""The account that stands for Prometheus' own: the package need not be installed here."""
+PROXY_TARGETS = [
+    {"job": "node", "instance": "gpu-01", "address": "127.0.0.1:9443", "path": "/node"},
+    {"job": "proxy", "instance": "gpu-01", "address": "127.0.0.1:9443", "path": "/proxy"},
+    {"job": "node", "instance": "gpu-02", "address": f"{OTHER4}:9443", "path": "/node"},
+    {"job": "node", "instance": "gpu-03", "address": "[FD00:9:0::2]:9444", "path": "/node"},
+]
 
 
 def templates() -> set[str]:
@@ -61,7 +71,9 @@ def firewalls() -> Mapping[str, Firewall]:
 def rendered() -> dict[str, list[str]]:
     """Return the texts of each template with rules, with values for each of its forms."""
     teams = [node_files(name)["/etc/rackwright/kubernetes-teams.nft"] for name in ("alpha", "beta")]
-    return {TEAMS: teams, UNIT: [firewall.text(each, REPOSITORY) for each in firewalls().values()]}
+    own = files("prometheus", targets=PROXY_TARGETS)["/etc/rackwright/prometheus/clients.nft"]
+    proxies = [str(own.content).replace("{ prometheus,", f"{{ {STAND_IN},")]
+    return {TEAMS: teams, PROXIES: proxies, UNIT: [firewall.text(each, REPOSITORY) for each in firewalls().values()]}
 
 
 @contextmanager
@@ -80,7 +92,7 @@ def control_group(unit: str) -> Iterator[Path]:
 
 def load(namespace: Namespace, text: str) -> list[dict[str, Any]]:
     """Load rules into *namespace*, where nft finds control groups as on a host, and return what nft lists."""
-    script = f"mount --bind {UNIFIED} /sys/fs/cgroup && nft -f - && nft -j list ruleset"
+    script = f"mount --bind {UNIFIED} /sys/fs/cgroup && nft -f - && nft --json --guid list ruleset"
     objects: list[dict[str, Any]] = json.loads(namespace.run("unshare", "--mount", "sh", "-euc", script, input=text))[
         "nftables"
     ]
@@ -90,7 +102,8 @@ def load(namespace: Namespace, text: str) -> list[dict[str, Any]]:
 def one_sided(objects: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the rules that close something to addresses of one family, while their chain lets the other one pass.
 
-    The other family is closed by the policy of the chain, or by a rule without addresses.
+    The other family is closed by the policy of the chain, by a rule without addresses, or by the same rule about
+    destinations of that family.
     """
     chains = {each["chain"]["name"]: each["chain"] for each in objects if "chain" in each}
     rules = [each["rule"] for each in objects if "rule" in each]
@@ -98,6 +111,7 @@ def one_sided(objects: Iterable[Mapping[str, Any]]) -> list[str]:
     for rule in rules:
         missing = {"ipv4", "ipv6"} - _families(rule)
         others = [each for each in rules if each["chain"] == rule["chain"] and _drops(each) and _closes_to_hosts(each)]
+        others += [each for each in rules if _drops(each) and _about(each) == _about(rule) is not None]
         closed = set[str]().union(*map(_families, others)) if others else set[str]()
         if _drops(rule) and _has_address(rule) and missing - closed and chains[rule["chain"]].get("policy") != "drop":
             wrong.append(f"{rule['chain']}: {json.dumps(rule['expr'])}")
@@ -123,6 +137,13 @@ def _protocols(rule: Mapping[str, Any]) -> set[str]:
 
 def _has_address(rule: Mapping[str, Any]) -> bool:
     return bool(_protocols(rule) & {"ip", "ip6"})
+
+
+def _about(rule: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the chain of a rule about destinations, and all that it says beside these; None for another rule."""
+    matches = _matches(rule)
+    destinations = [match for match in matches if match["left"].get("payload", {}).get("field") == "daddr"]
+    return (rule["chain"], repr([each for each in matches if each not in destinations])) if destinations else None
 
 
 def _families(rule: Mapping[str, Any]) -> set[str]:

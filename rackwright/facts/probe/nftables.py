@@ -67,7 +67,7 @@ def list_objects(*what: str) -> list[dict[str, Any]]:
     """
     try:
         items: list[dict[str, Any]]
-        head, *items = json.loads(run_tool("nft", "-j", "list", *what))["nftables"]
+        head, *items = json.loads(run_tool("nft", "--json", "--guid", "list", *what))["nftables"]
         head["metainfo"]["json_schema_version"]
     except (ValueError, KeyError, TypeError):
         raise ReadError("nft prints no list of tables") from None
