@@ -71,11 +71,11 @@ def load_stack(name: str, project: Path) -> Stack:
     fleet: Fleet | None = None
     with collect(wrong):
         fleet = load_fleet(relative_path(path), roles, check_secret)
-    if fleet is None or secret_lengths is None:
-        raise DeclarationError(*wrong)
     if not virtual:
         with collect(wrong):
             published.check(relative_path(path), fleet)
+    if fleet is None or secret_lengths is None:
+        raise DeclarationError(*wrong)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
     maintenance = _maintenance(fleet, datetime.now(UTC))
