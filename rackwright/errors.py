@@ -1,7 +1,7 @@
 """The exceptions of rackwright: each carries diagnostics, and its class gives the exit status."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from workloads.errors import CI_COMMAND, Diagnostic, UserError, one_line, render, visible
@@ -36,6 +36,13 @@ def command(text: str, *values: object) -> str:
 def quantity(number: int, noun: str) -> str:
     """Return *number* with *noun* in its number: ``1 host``, ``2 hosts``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listing(names: Iterable[str], most: int = 5) -> str:
+    """Return *names*, each once, as ``a, b, c``; after *most* of them comes the number of the others."""
+    each = [*dict.fromkeys(names)]
+    others = len(each) - most
+    return ", ".join(each) if others <= 0 else f"{', '.join(each[:most])} and {others} more"
 
 
 class DeclarationError(UserError):

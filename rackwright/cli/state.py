@@ -82,6 +82,22 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:
     return exported
 
 
+def ensure(stack: str, root: Path, environment: Mapping[str, str]) -> None:
+    """Create the stack if there is none; unlike `select`, the command starts no pulumi for one of a file backend.
+
+    Raises:
+        DeclarationError: A published passphrase opens the settings of a real rack.
+        StepFailed: Pulumi failed.
+    """
+    from rackwright.stack import passphrase
+    from rackwright.stack.settings import RACK, settings, settings_source
+
+    if settings(stack, root)["target"] == RACK:
+        passphrase.check(settings_source(stack, root), stack, root.resolve())
+    if not _files(environment, f".pulumi/stacks/**/{stack}.json"):
+        _run(["stack", "select", "--create", stack], stack, root, environment)
+
+
 def create_missing(root: Path, environment: Mapping[str, str]) -> list[str]:
     """Create the stacks of the project *root* that a file backend does not have, and return their names.
 

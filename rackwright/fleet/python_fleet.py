@@ -25,6 +25,7 @@ from rackwright.schema.object_store import SECRET_KEY_SHORTEST
 from rackwright.schema.object_store import problems as store_problems
 from rackwright.schema.problem import Keys, Problem
 from rackwright.schema.run import problems as run_problems
+from rackwright.schema.secret import FORMS
 from rackwright.schema.server import ports_of_runs
 from rackwright.schema.server import problems as server_problems
 from rackwright.schema.tier_placement import problems as placement_problems
@@ -67,7 +68,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     wrong += [
         (("clusters", name, "api", "token"), missing)
         for name, cluster in fleet.clusters.items()
-        if cluster.api and (missing := check_secret(cluster.api.secret, TOKEN_SHORTEST))
+        if cluster.api and (missing := check_secret(cluster.api.secret, TOKEN_SHORTEST, FORMS["issued"]))
     ]
     wrong += [((), problem) for problem in store_problems(fleet.object_stores, fleet.buckets, fleet.hosts)]
     wrong += [((), problem) for problem in placement_problems(fleet.placement, fleet.buckets, fleet.hosts)]
@@ -76,7 +77,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
         (("object_stores", name, *place), missing)
         for name, store in fleet.object_stores.items()
         for place, key in store.secrets
-        if (missing := check_secret(key, SECRET_KEY_SHORTEST))
+        if (missing := check_secret(key, SECRET_KEY_SHORTEST, store.secret_form))
     ]
     wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts, fleet.clusters)]
     wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts, fleet.clusters)]

@@ -9,7 +9,7 @@ from rackwright.schema.formats import parse_address
 from rackwright.schema.host import Host
 from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.run import Run, Tracking
-from rackwright.schema.secret import name_of
+from rackwright.schema.secret import FORMS, name_of
 
 if TYPE_CHECKING:
     from rackwright.kinds.training_run.spec import TrackingServer
@@ -92,7 +92,7 @@ def _problems(
         yield Problem(f"got {tracking.account!r}", expected, help, ("account",))
     else:
         shortest = roles[ROLE].shortest_secret(("users", "password"))
-        if short := check_secret(name_of(accounts[tracking.account]["password"]), shortest):
+        if short := check_secret(name_of(accounts[tracking.account]["password"]), shortest, FORMS["issued"]):
             yield short.below("account")
 
 

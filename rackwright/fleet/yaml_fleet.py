@@ -33,6 +33,7 @@ from rackwright.schema.port import Nic
 from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.profile import HardwareProfile, unknown_profile
 from rackwright.schema.rollout import Rollout
+from rackwright.schema.secret import FORMS
 from rackwright.schema.ssh import Ssh
 from rackwright.schema.tier_costs import Costs
 from rackwright.schema.tier_placement import PlacementRule
@@ -135,7 +136,7 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
         for problem in store_problems(common.object_stores, common.buckets, hosts):
             findings.add_below(problem, ())
         for name, cluster in common.clusters.items():
-            if cluster.api and (wrong := check_secret(cluster.api.secret, TOKEN_SHORTEST)):
+            if cluster.api and (wrong := check_secret(cluster.api.secret, TOKEN_SHORTEST, FORMS["issued"])):
                 findings.add_below(wrong, ("clusters", name, "api", "token"))
         for problem in placement_problems(common.placement, common.buckets, hosts):
             findings.add_below(problem, ())
@@ -144,7 +145,7 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
                 findings.add_below(problem, ())
         for name, store in common.object_stores.items():
             for place, key in store.secrets:
-                if wrong := check_secret(key, SECRET_KEY_SHORTEST):
+                if wrong := check_secret(key, SECRET_KEY_SHORTEST, store.secret_form):
                     findings.add_below(wrong, ("object_stores", name, *place))
     findings.raise_any()
     assert common is not None  # raise_any() raised otherwise

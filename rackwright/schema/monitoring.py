@@ -165,7 +165,11 @@ class Monitoring(Schema):
             if receiver.url:
                 found["receivers", name, "url"] = name_of(receiver.url), SHORTEST, FORMS["url"]
             if receiver.email and receiver.email.password:
-                found["receivers", name, "email", "password"] = name_of(receiver.email.password), SHORTEST, None
+                found["receivers", name, "email", "password"] = (
+                    name_of(receiver.email.password),
+                    SHORTEST,
+                    FORMS["issued"],
+                )
         return found
 
 

@@ -12,7 +12,7 @@ from rackwright.schema.certificate import Certificate
 from rackwright.schema.formats import FORMATS, parse_address, parse_url
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
-from rackwright.schema.secret import Key, name_of
+from rackwright.schema.secret import FORMS, Form, Key, name_of
 
 RULES = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"
 MINIO = "MinIO"
@@ -158,6 +158,11 @@ class ObjectStore(Schema):
     def order(self) -> ListingOrder:
         """The order of keys in listings."""
         return "by_folder" if self.hosts else self.listing
+
+    @property
+    def secret_form(self) -> Form | None:
+        """The form of the secret keys: those of another operator's store are issued there."""
+        return None if self.hosts else FORMS["issued"]
 
     @property
     def secrets(self) -> Iterator[tuple[Keys, str]]:

@@ -41,7 +41,7 @@ LAB_PASSPHRASE = "rackwright-lab"
 
 @dataclass(frozen=True)
 class Form:
-    """The form of secrets that a program parses: random text cannot take the place of such a value."""
+    """The form of secrets whose values a person has: random text cannot take the place of such a value."""
 
     expected: str
     shortest: int
@@ -51,6 +51,8 @@ class Form:
     """How to give the value, for the end of a sentence; `< FILE` in it belongs to the command."""
     from_file: str = ""
     """Name of a file for the command that sets the value; empty for a value that is typed."""
+    is_parsed: bool = True
+    """Whether a program parses the value, so that no random text takes its place on a twin."""
 
     def command(self, stack: str, name: str) -> str:
         """Return the command that sets the secret *name* to such a value."""
@@ -112,6 +114,13 @@ FORMS = {
         lambda text: re.fullmatch(WEBHOOK_URL, text.strip()) is not None,
         "that address",
     ),
+    "issued": Form(
+        "the value that its service has already",
+        SHORTEST,
+        lambda text: True,
+        "the value that its service has already",
+        is_parsed=False,
+    ),
 }
 """Forms by the names that `secret_forms` in `meta/claims.yml` of roles has."""
 
@@ -139,6 +148,11 @@ def placeholder(name: str) -> str:
 def setting_command(stack: str, name: str) -> str:
     """Return the command that sets the secret *name*; it prompts for the value, which no command line then holds."""
     return f"rackwright secret set {shlex.quote(stack)} {name}"
+
+
+def generation_command(stack: str) -> str:
+    """Return the command that gives random values to the secrets of *stack* that have none."""
+    return f"rackwright secret generate {shlex.quote(stack)}"
 
 
 def name_problem(name: Any) -> Problem | None:
@@ -175,16 +189,18 @@ def length_problem(stack: str, name: str, found: int | None, shortest: int, form
         return None
     problem = f"the secret {name} has {found} bytes"
     if form:
-        return Problem(problem, f"{form.expected}, which has {form.shortest} or more", form.help(stack, name))
+        least = max(shortest, form.shortest)
+        return Problem(problem, f"{form.expected}, which has {least} or more", form.help(stack, name))
     help = f"Run `{setting_command(stack, name)}` with a longer value"
     return Problem(problem, f"{shortest} characters or more", help)
 
 
 def missing_problem(stack: str, name: str, form: Form | None, virtual: bool) -> Problem | None:
     """Return the problem of the secret *name* without a value; None if a virtual rack derives a value of it."""
-    if virtual and not form:
+    if virtual and not (form and form.is_parsed):
         return None
-    random = f"Run `{setting_command(stack, name)}`, with --generate for a random value"
+    every = f"`{generation_command(stack)}` for all that may be random"
+    random = f"Run {every}, or `{setting_command(stack, name)}` for a value of your own"
     help = form.help(stack, name) if form else random
     expected = f"stack {stack} has a value for each secret"
     if virtual and form:

@@ -58,7 +58,7 @@ def load_stack(name: str, project: Path) -> Stack:
     forms: dict[str, secret.Form] = {}
 
     def check_secret(reference: str, shortest: int, form: secret.Form | None = None) -> Problem | None:
-        if form:
+        if form and form.is_parsed:
             forms[reference] = form
         if secret_lengths is None:
             return None
@@ -71,11 +71,11 @@ def load_stack(name: str, project: Path) -> Stack:
     fleet: Fleet | None = None
     with collect(wrong):
         fleet = load_fleet(relative_path(path), roles, check_secret)
-    if fleet is None or secret_lengths is None:
-        raise DeclarationError(*wrong)
     if not virtual:
         with collect(wrong):
             published.check(relative_path(path), fleet)
+    if fleet is None or secret_lengths is None:
+        raise DeclarationError(*wrong)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
     maintenance = _maintenance(fleet, datetime.now(UTC))
@@ -134,23 +134,6 @@ def load_stack(name: str, project: Path) -> Stack:
         store_hosts=store_urls.hosts(fleet, urls),
         **shared,
     )
-
-
-def secret_form(name: str, project: Path, reference: str) -> secret.Form | None:
-    """Return the form of the secret *reference* in the fleet of stack *name*; None for any text.
-
-    A fleet with errors, whose own check reports them, may not show it: the values are checked again before each use.
-    """
-    forms: dict[str, secret.Form] = {}
-
-    def collect(found: str, shortest: int, form: secret.Form | None = None) -> None:
-        if form:
-            forms[found] = form
-
-    with contextlib.suppress(DeclarationError):
-        path = project.resolve() / "stacks" / settings(name, project)["fleet"]
-        load_fleet(relative_path(path), Roles(locations.repository()), collect)
-    return forms.get(reference)
 
 
 def neighbours(stack: Stack) -> Iterator[Stack]:

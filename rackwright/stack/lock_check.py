@@ -1,13 +1,15 @@
 """The check of a stack's lock: written by this rackwright, and complete for all roles."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from rackwright import __version__, locations
 from rackwright.core.contract import Claim, Spec
-from rackwright.errors import Diagnostic, command
+from rackwright.errors import Diagnostic, command, listing
 from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack.stack import Stack
+from rackwright.stack.vendor_keys import VendorUse, missing_vendor_keys
 
 ARCHITECTURE = "amd64"
 """Architecture of all hosts with locked packages."""
@@ -30,45 +32,111 @@ def system(os: str, vendors: str = "") -> str:
     return f"{os}/{ARCHITECTURE}" + (f"/{vendors}" if vendors else "")
 
 
+class _Cause(NamedTuple):
+    """A reason for which the lock has to be written again."""
+
+    problem: str
+    note: str = ""
+    expected: str = ""
+
+
 def problems(stack: Stack, resources: Iterable[tuple[Spec, Sequence[Claim]]]) -> Iterator[Diagnostic]:
-    """Yield the errors of the lock; none if the fleet has no lock and does not require one."""
-    where, resources = str(stack.lock_file), [*resources]
+    """Yield the one error of the lock, with all its causes; none if the fleet has no lock and does not require one."""
+    roles = [(spec, claims) for spec, claims in resources if isinstance(spec, RoleSpec)]
+    is_incomplete = stack.fleet.mirror is not None and stack.mirror is None
+    keys = missing_vendor_keys(stack)
+    lacking = [*_lacking_packages(stack, roles)]
+    causes = [*_missing_lock(stack, keys)]
+    if stack.lock is not None:
+        causes += [*_other_build(stack.lock), *_incomplete_lock(stack.lock, keys, lacking), *_stale_hosts(stack, roles)]
+    if not causes:
+        return
+    promised = (each for _, claims in roles for each in promised_packages(claims))
+    built = build_commands(promised if is_incomplete else (package for _, package in lacking))
+    first, *others = causes
+    note = "; ".join(part for part in (first.note, *map(_clause, others)) if part)
+    id = "lock-missing" if is_incomplete or stack.lock is None else "lock-outdated"
+    yield Diagnostic(str(stack.lock_file), first.problem, first.expected, _help(stack, built, keys), note, id=id)
+
+
+def _clause(cause: _Cause) -> str:
+    return f"{cause.problem}, and {cause.note}" if cause.note else cause.problem
+
+
+def _help(stack: Stack, built: Sequence[str], keys: Sequence[VendorUse]) -> str:
+    """Return the remedy of all causes: the commands *built*, `rackwright lock`, and the other ways out."""
     relock = command(f"rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{{}}", stack.name)
     if stack.fleet.uses:
         relock = f"`rackwright lock` for a stack of {stack.fleet.uses}"
-    again = f"Run {relock} and check the changes"
+    lock, way = stack.lock, ""
+    if lock is not None and lock.rackwright != __version__:
+        way = f"Install rackwright {lock.rackwright}, or r"
+    run = " and ".join([", ".join(built), relock] if built else [relock])
+    check = ", check the changes," if lock is not None else ""
+    declare = "; or declare repository_key" if keys else ""
+    return f"{way or 'R'}un {run}{check} and commit the lock{declare}"
+
+
+def _missing_lock(stack: Stack, keys: Sequence[VendorUse]) -> Iterator[_Cause]:
     if stack.fleet.mirror is not None and stack.mirror is None:
         problem = "there is no lock" if stack.lock is None else "the lock has no key"
-        note = "`mirror` serves packages that a lock lists and a key signs"
-        promised = (
-            each for spec, claims in resources if isinstance(spec, RoleSpec) for each in promised_packages(claims)
-        )
-        programs = ", ".join(build_commands(promised))
-        help = f"Run {programs} and {relock}" if programs else f"Run {relock}"
-        yield Diagnostic(where, problem, help=help, note=note, id="lock-missing")
+        yield _Cause(problem, "`mirror` serves packages that a lock lists and a key signs")
+    elif stack.lock is None and keys:
+        yield _Cause(f"there is no lock with the {_keys(keys)}", expected=_signers(keys))
+
+
+def _other_build(lock: Lock) -> Iterator[_Cause]:
+    if lock.rackwright != __version__:
+        problem = f"the lock was written by rackwright {lock.rackwright}"
+        yield _Cause(problem, expected=f"rackwright {__version__}, which this is")
+    elif changed := _changed_parts(lock):
+        problem = f"the lock was written by another build of rackwright {__version__}"
+        yield _Cause(problem, f"this build has different {changed}")
+
+
+def _incomplete_lock(
+    lock: Lock, keys: Sequence[VendorUse], lacking: Sequence[tuple[RoleSpec, str]]
+) -> Iterator[_Cause]:
+    if keys:
+        yield _Cause(f"the lock lacks the {_keys(keys)}", expected=_signers(keys))
+    packages, ids = dict.fromkeys(package for _, package in lacking), [spec.id for spec, _ in lacking]
+    if len(packages) == 1:
+        promise = "promises" if len({*ids}) == 1 else "promise"
+        yield _Cause(f"the lock lacks {', '.join(packages)}", f"{listing(ids)} {promise} it")
+    elif packages:
+        hosts = listing(spec.host for spec, _ in lacking)
+        yield _Cause(f"the lock lacks {len(packages)} packages: {listing(packages)}", f"roles of {hosts} promise them")
+
+
+def _stale_hosts(stack: Stack, roles: Iterable[tuple[RoleSpec, Sequence[Claim]]]) -> Iterator[_Cause]:
+    vendors = (stack.lock and stack.lock.vendors) or {}
+    sourced = {spec.host for spec, claims in roles if any(claim.thing.startswith(SOURCES) for claim in claims)}
+    if stale := sorted(vendors.keys() - sourced):
+        note = f"no role of {'this host' if len(stale) == 1 else 'these hosts'} declares a repository"
+        yield _Cause(f"the lock has packages of vendors for {listing(stale)}", note)
+
+
+def _keys(uses: Sequence[VendorUse]) -> str:
+    return f"{'key' if len(uses) == 1 else 'keys'} of {listing(use.repository for use in uses)}"
+
+
+def _signers(uses: Sequence[VendorUse]) -> str:
+    if len(uses) == 1:
+        return f"packages of a vendor are signed by its key {uses[0].vendor.fingerprint}"
+    fingerprints = listing(use.vendor.fingerprint for use in uses)
+    return f"packages of vendors are signed by their keys {fingerprints}"
+
+
+def _lacking_packages(
+    stack: Stack, roles: Iterable[tuple[RoleSpec, Sequence[Claim]]]
+) -> Iterator[tuple[RoleSpec, str]]:
+    """Yield each package that a role promises and the lock of *stack* lacks."""
     if stack.lock is None:
         return
-    if stack.lock.rackwright != __version__:
-        problem = f"the lock was written by rackwright {stack.lock.rackwright}"
-        help = f"Install rackwright {stack.lock.rackwright}, or run {relock} and check the changes"
-        yield Diagnostic(where, problem, f"rackwright {__version__}, which this is", help, id="lock-outdated")
-    elif changed := _changed_parts(stack.lock):
-        problem = f"the lock was written by another build of rackwright {__version__}"
-        yield Diagnostic(where, problem, help=again, note=f"this build has different {changed}", id="lock-outdated")
-    vendors, with_source = stack.lock.vendors or {}, set()
-    for spec, claims in resources:
-        if isinstance(spec, RoleSpec):
-            with_source |= {spec.host for claim in claims if claim.thing.startswith(SOURCES)}
-            locked = stack.lock.packages.get(system(spec.about.os, vendors.get(spec.host, "")), {})
-            missing = (package for package in promised_packages(claims) if not has_package(locked, package))
-            for package in missing:
-                first = "".join(f"Run {built}, then run " for built in build_commands([package]))
-                help = f"{first}{relock} and check the changes" if first else again
-                problem, note = f"the lock lacks {package}", f"{spec.id} promises it"
-                yield Diagnostic(where, problem, help=help, note=note, id="lock-outdated")
-    for host in sorted(vendors.keys() - with_source):
-        problem, note = f"the lock has packages of vendors for {host}", "no role of this host declares a repository"
-        yield Diagnostic(where, problem, help=again, note=note, id="lock-outdated")
+    vendors = stack.lock.vendors or {}
+    for spec, claims in roles:
+        locked = stack.lock.packages.get(system(spec.about.os, vendors.get(spec.host, "")), {})
+        yield from ((spec, package) for package in promised_packages(claims) if not has_package(locked, package))
 
 
 def _changed_parts(lock: Lock) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rackwright import locations
 from rackwright.errors import DeclarationError, Diagnostic
-from rackwright.fleet.source import format_keys, read
+from rackwright.fleet.source import Source, format_keys, read
 from rackwright.fleet.text_files import with_text_files
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.problem import Keys, Problem
@@ -55,28 +55,47 @@ def example_fingerprints() -> dict[str, str]:
     }
 
 
-def check(path: Path, fleet: Fleet) -> None:
-    """Check *fleet* in the file *path*, and the fleet whose hosts it uses; the target is a real rack.
+def check(path: Path, fleet: Fleet | None) -> None:
+    """Check the fleet in the file *path*, and the fleet whose hosts it uses; the target is a real rack.
+
+    Args:
+        fleet: The fleet in the file; None if it has errors, so that a Python file shows no values.
 
     Raises:
         DeclarationError: the fleet has keys or certificates of the example fleets.
     """
-    errors = list(_errors(path, fleet))
-    if fleet.uses:
-        errors += _errors(path.with_name(fleet.uses), None)
+    errors = [*_errors(path, fleet)]
+    if used := _used(path, fleet):
+        errors += _errors(path.with_name(used), None)
     if errors:
         raise DeclarationError(*errors)
 
 
 def _errors(path: Path, fleet: Fleet | None) -> Iterator[Diagnostic]:
-    """Yield an error for each text in the file *path* with a published key; *fleet* is what a Python file declares."""
+    """Yield an error for each text in the file *path* with a published key."""
     if path.suffix == ".py":
         for keys, problem in _problems((), {} if fleet is None else fleet.model_dump(mode="json")):
             yield problem.at(f"{path}: {format_keys(keys)}")
-    else:
-        source = with_text_files(read(path))
+    elif (source := _read(path)) is not None:
         for keys, problem in _problems((), source.data):
             yield source.error(problem, keys)
+
+
+def _used(path: Path, fleet: Fleet | None) -> str | None:
+    """Return the name of the file with the hosts of the fleet in the file *path*; None for a fleet with its own."""
+    if fleet is not None:
+        return fleet.uses
+    source = None if path.suffix == ".py" else _read(path)
+    used = source.data.get("uses") if source else None
+    return used if isinstance(used, str) and used == Path(used).name else None
+
+
+def _read(path: Path) -> Source | None:
+    """Return the content of *path*; None for a file that cannot be read, which the loader of the fleet reports."""
+    try:
+        return with_text_files(read(path))
+    except DeclarationError:
+        return None
 
 
 def _problems(keys: Keys, value: Any) -> Iterator[tuple[Keys, Problem]]:

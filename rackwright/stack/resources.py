@@ -37,7 +37,6 @@ from rackwright.stack.owners import duplicate_owners
 from rackwright.stack.pod_gpus import plugin_problems
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
-from rackwright.stack.vendor_keys import vendor_key_problems
 
 
 def declare(stack: Stack, workload: str | None = None) -> tuple[DeclaredResource, ...]:
@@ -73,7 +72,7 @@ def check_together(stack: Stack, resources: Sequence[DeclaredResource]) -> None:
     lock_errors = lock_problems(stack, ((resource.spec, promised) for resource, promised in claims))
     names = _duplicate_names(stack.fleet, resources)
     owners = duplicate_owners([*_roles_beside(stack, resources), *claims], stack.repository.roles)
-    of_stack = (*version_problems(stack), *plugin_problems(stack), *vendor_key_problems(stack))
+    of_stack = (*version_problems(stack), *plugin_problems(stack))
     if wrong := [*names, *owners, *of_stack, *lock_errors]:
         raise locate_errors(stack.fleet_file, wrong)
 

@@ -1,9 +1,8 @@
-"""The keys of vendors whose packages the hosts of a stack install, and the check that the lock has them."""
+"""The keys of vendors whose packages the hosts of a stack install, and those that the lock lacks."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rackwright.errors import Diagnostic, command
 from rackwright.kinds.role.vendor import vendor_of
 from rackwright.schema.catalogue import Vendor
 from rackwright.stack.stack import Stack
@@ -29,22 +28,12 @@ def uses_of_vendors(stack: Stack) -> Iterator[VendorUse]:
                 yield VendorUse(name, role, vendor, str(settings.get("repository") or vendor.repository))
 
 
-def vendor_key_problems(stack: Stack) -> Iterator[Diagnostic]:
-    """Yield an error for each vendor whose key the lock of *stack* lacks, at the first role that needs it."""
+def missing_vendor_keys(stack: Stack) -> list[VendorUse]:
+    """Return the first role of each vendor whose key the lock of *stack* lacks."""
     if stack.fleet.uses or (stack.fleet.mirror is not None and stack.mirror is None):
-        return  # without the lock of a mirror, its absence is the one error
+        return []  # without the lock of a mirror, its absence is the one error
     missing: dict[str, VendorUse] = {}
     for use in uses_of_vendors(stack):
         if use.vendor.fingerprint not in stack.vendor_keys:
             missing.setdefault(use.vendor.fingerprint, use)
-    for use in missing.values():
-        lock = command(f"rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{{}}", stack.name)
-        place = f"hosts.{use.host}.roles.{use.role}"
-        expected = f"packages of a vendor are signed by its key {use.vendor.fingerprint}"
-        help = f"Run {lock}, or declare repository_key"
-        if stack.lock:
-            problem = f"the lock lacks the key of {use.repository}"
-            yield Diagnostic(place, problem, expected, help, id="lock-outdated")
-        else:
-            problem = f"there is no lock with the key of {use.repository}"
-            yield Diagnostic(place, problem, expected, help, id="lock-missing")
+    return [*missing.values()]

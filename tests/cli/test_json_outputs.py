@@ -34,6 +34,7 @@ WITHOUT = {
     "log restart": "it changes the log, and prints a line for a person",
     "log accept": "it changes the log, and prints a line for a person",
     "log revoke-key": "it changes the log, and prints a line for a person",
+    "secret generate": "it edits the settings of a stack, and prints names for a person",
     "secret set": "it edits the settings of a stack, and prints nothing",
     "schema": "it prints a JSON Schema",
     "toolchain": "it prints a path for a shell",

@@ -43,6 +43,7 @@ RECORDED = {
         "registry push",
         "restore",
         "run stop",
+        "secret generate",
         "secret set",
         "server iterate",
     ),

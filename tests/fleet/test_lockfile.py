@@ -87,7 +87,7 @@ def test_a_run_by_another_version_is_refused_with_both_and_a_way_out(project):
 
     assert refusal(stack) == (
         f"stacks/example.lock.yaml: the lock was written by rackwright 0.0.9; rackwright {__version__}, which this is. "
-        "Install rackwright 0.0.9, or run `rackwright lock rack` and check the changes."
+        "Install rackwright 0.0.9, or run `rackwright lock rack`, check the changes, and commit the lock."
     )
 
 
@@ -119,13 +119,44 @@ def test_what_a_role_promises_and_the_lock_has_not_is_refused(project, lost, nam
     assert named in refusal(replace(stack, lock=lock.model_copy(update={"packages": {"debian-12/amd64": packages}})))
 
 
+def test_a_lock_has_one_error_with_all_packages_that_it_lacks(project):
+    hosts = "".join(
+        f"""\
+  host-{number}:
+    address: 192.0.2.{number}
+    identity: {{serial: CHASSIS-{number}}}
+    os: debian-12
+    roles: {{base: {{packages: [tool-{number}, other-{number}]}}}}
+"""
+        for number in range(1, 9)
+    )
+    stack = load_stack("rack", project)
+    lock = lock_of(stack, rackwright="0.0.9")
+    (project / "stacks/example.yaml").write_text(FLEET + hosts)
+    changed = lock.model_copy(update={"vendors": {"gone": "v1"}})
+
+    with pytest.raises(DeclarationError) as caught:
+        declare(replace(load_stack("rack", project), lock=changed))
+
+    [error] = caught.value.diagnostics
+    assert error.problem == "the lock was written by rackwright 0.0.9"
+    assert error.note == (
+        "the lock lacks 16 packages: tool-1, other-1, tool-2, other-2, tool-3 and 11 more, and roles of host-1, "
+        "host-2, host-3, host-4, host-5 and 3 more promise them; "
+        "the lock has packages of vendors for gone, and no role of this host declares a repository"
+    )
+    assert error.help.endswith("or run `rackwright lock rack`, check the changes, and commit the lock")
+
+
 def test_packages_of_vendors_for_a_host_that_declares_none_are_refused(project):
     stack = load_stack("rack", project)
     lock = lock_of(stack)
     packages = {**lock.packages, "debian-12/amd64/v1": lock.packages["debian-12/amd64"]}
     changed = lock.model_copy(update={"vendors": {"alpha": "v1", "gone": "v1"}, "packages": packages})
 
-    assert "the lock has packages of vendors for gone" in refusal(replace(stack, lock=changed))
+    assert "the lock has packages of vendors for alpha, gone; no role of these hosts declares a repository" in refusal(
+        replace(stack, lock=changed)
+    )
 
 
 def test_a_mirror_without_a_lock_or_its_key_is_refused(project):

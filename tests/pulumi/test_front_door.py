@@ -70,6 +70,42 @@ def test_a_wrong_secret_is_refused(project: Path, arguments: str, stdin: str, te
     assert "nothing was done" in done.stderr
 
 
+FLEET = """\
+fleet: example
+hosts:
+  alpha:
+    address: 192.0.2.1
+    identity: {serial: S-ALPHA}
+    os: debian-12
+    roles:
+      base: {ntp_servers: [time-1], ntp_keys: [{id: 1, type: SHA256, key: {secret: ntp_key}, servers: [time-1]}]}
+      mlflow: {admin: {name: admin, password: {secret: mlflow_admin}}, artifacts: /srv/warm/mlflow}
+monitoring:
+  host: alpha
+  receivers: {operators: {url: {secret: alerts_url}}}
+"""
+
+
+def test_missing_secrets_get_random_values_and_those_of_a_person_are_named(project: Path) -> None:
+    (project / "stacks/real.yaml").write_text(FLEET)
+    settings = project / "stacks/Pulumi.real.yaml"
+    settings.write_text("config: {rackwright:fleet: real.yaml, rackwright:target: rack}\n")
+
+    done = shell(project, "rackwright secret generate real", PULUMI_CONFIG_PASSPHRASE="a passphrase of this rack")
+
+    assert done.returncode == 1, done.stderr
+    assert "mlflow_admin is set" in done.stderr and "monitoring_key is set" in done.stderr
+    assert "ntp_key is left: Run `rackwright secret set real ntp_key` with " in done.stderr
+    assert "alerts_url is left: Run `rackwright secret set real alerts_url` with " in done.stderr
+    read = 'eval "$(rackwright env)" && pulumi config get --stack real --path rackwright:secrets.mlflow_admin'
+    value = shell(project, read, PULUMI_CONFIG_PASSPHRASE="a passphrase of this rack").stdout.strip()
+    assert len(value) == 64 and value not in done.stdout + done.stderr + settings.read_text()
+    first = settings.read_text()
+    again = shell(project, "rackwright secret generate real", PULUMI_CONFIG_PASSPHRASE="a passphrase of this rack")
+    assert again.returncode == 1 and "is set" not in again.stderr and settings.read_text() == first
+    settings.unlink()
+
+
 def test_a_secret_is_typed_twice_without_an_echo(project: Path) -> None:
     child = pexpect.spawn(PROGRAM, ["secret", "set", "lab", "typed"], cwd=str(project), timeout=120, encoding="utf-8")
     child.expect("Value of typed: ")

@@ -68,6 +68,27 @@ def test_every_key_and_certificate_of_an_example_is_known(name):
     ] == []
 
 
+def test_keys_of_an_example_are_refused_together_with_missing_secrets(tmp_path, monkeypatch):
+    project = new_project(tmp_path, monkeypatch, {})
+    (project / "stacks/real.yaml").write_text((ROOT / "stacks/hospital/hospital.yaml").read_text())
+    shutil.copytree(ROOT / "stacks/hospital", project / "stacks", dirs_exist_ok=True)
+    configure(project, "real", "real.yaml", "rack")
+
+    message = refusal(project)
+
+    assert "got a secret mlflow_admin without a value" in message
+    assert "got an SSH key of the example hospital" in message
+
+
+@pytest.mark.parametrize("used", ["../other.yaml", "real.yaml", "absent.yaml", "", "[]"])
+def test_a_wrong_name_of_the_used_fleet_is_an_error_of_the_loader_alone(tmp_path, monkeypatch, used):
+    project = new_project(tmp_path, monkeypatch, {})
+    (project / "stacks/real.yaml").write_text(f"fleet: a\nuses: {used}\nservers: {{}}\n")
+    configure(project, "real", "real.yaml", "rack")
+
+    assert "of the example" not in refusal(project)
+
+
 @pytest.mark.parametrize("name", ["bank", "factory", "hospital"])
 def test_a_real_rack_with_the_keys_of_an_example_is_refused_at_each_place(tmp_path, monkeypatch, name):
     project = new_project(tmp_path, monkeypatch, {})

@@ -31,7 +31,7 @@ def test_each_secret_without_a_value_is_one_error_with_the_command_that_sets_it(
     place = "stacks/example.yaml:{line}: groups.all.roles.base.ntp_keys[{index}].key"
     text = (
         ": got a secret {name} without a value; stack lab has a value for each secret."
-        " Run `rackwright secret set lab {name}`, with --generate for a random value."
+        " Run `rackwright secret set lab {name}` with the value that its service has already."
     )
     first = (place + text).format(line=9, index=0, name="first_key")
     second = (place + text).format(line=10, index=1, name="second_key")
@@ -73,8 +73,8 @@ def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
     configure(project)
     assert refusals(project) == [
         "stacks/example.yaml:8: hosts.alpha.tiers.hot.encryption.key: got a secret first_key without a value; stack lab"
-        " has a value for each secret. Run `rackwright secret set lab"
-        " first_key`, with --generate for a random value."
+        " has a value for each secret. Run `rackwright secret generate lab` for all that may be random, or"
+        " `rackwright secret set lab first_key` for a value of your own."
     ]
     configure(project, FIRST)
     stack = load_stack("lab", project)
