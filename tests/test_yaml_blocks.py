@@ -12,7 +12,8 @@ import yaml
 from cryptography import x509
 
 from rackwright import locations
-from rackwright.cli.init import STACKS, Example, ci_files, project_files
+from rackwright.cli.ci_files import ProjectStack, ci_files
+from rackwright.cli.init import STACKS, Example, project_files
 from rackwright.cli.packages import Packages
 from rackwright.fleet.load import schema
 from rackwright.fleet.source import read
@@ -137,7 +138,8 @@ WRITTEN = [
 @pytest.mark.parametrize(("example", "python"), WRITTEN)
 def test_each_file_that_init_writes_is_valid(example: Example, python: bool, tmp_path: Path) -> None:
     """Fleets and settings are loaded, texts for programs are parsed, and the commands of the README exist."""
-    files = {**project_files("demo", example, python), **ci_files(Packages("", "a.whl", b""), STACKS[example][0])}
+    stacks = [ProjectStack(name) for name in STACKS[example]]
+    files = {**project_files("demo", example, python), **ci_files(Packages("", "a.whl", b""), stacks)}
     for name, content in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The commands for alerts of monitoring."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import AlertList, AlertTest, ExpiredSilences
+    from rackwright.cli.json_types import AlertList, AlertTest, AuditDelivery, ExpiredSilences
 
 app = typer.Typer(no_args_is_help=True, help="The alerts of a stack's monitoring.")
 DIFFERS = 1
@@ -124,6 +125,39 @@ def expire(
         where = f" of {host}" if host else ""
         count = f" ({len(ended)} silences ended)" if len(ended) > 1 else ""
         terminal.show(f"messages of {alert}{where} are sent again{count}")
+
+
+@app.command()
+def deliver(
+    stack: StackName,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Output of `rackwright audit --format prometheus`.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write the metrics of audits on the monitoring host, for the alerts about audits.
+
+    The fleet of STACK has the monitoring, or uses the hosts of one that has it; `audits` of the monitoring names the
+    stacks that the files are about. Exit status: 0 the files are on the host, 2 a file is refused, 3 the monitoring
+    host was not reached, 4 a file cannot be written there.
+    """
+    from rackwright.cli import recording
+    from rackwright.status import audit_files
+
+    loaded = project.stack(stack)
+    texts = audit_files.read_all(loaded, files)
+    place = loaded.fleet.monitoring.host if loaded.fleet.monitoring else ""
+    planned = [recording.change(audited, "write the metrics of its audit", place) for audited in texts]
+    with (
+        recording.record("alert deliver", loaded, [place], planned=planned),
+        project.connect_hosts(loaded) as hosts,
+    ):
+        audit_files.deliver(hosts, loaded, texts)
+    if as_json:
+        document: AuditDelivery = {"host": place, "stacks": [*texts]}
+        terminal.show_json(document)
+    else:
+        terminal.show(f"{place} has the metrics of {', '.join(texts)}")
 
 
 @app.command()

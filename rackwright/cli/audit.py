@@ -74,6 +74,8 @@ class Options:
     """Directory of snapshots; findings that they show too do not change the exit status."""
     allow: str | None = None
     """Reason of the lines to add to the fleet for undeclared things; None adds none."""
+    metrics: Path | None = None
+    """File for the metrics of the report, beside the report itself; None for none."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,10 @@ def audit(
             metavar="REASON", help="Add a line to the fleet's file for each undeclared thing; it expires in 90 days."
         ),
     ] = None,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the metrics of the report here, for `rackwright alert deliver`."),
+    ] = None,
     digests: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The output of `rackwright digests`: for an audit without the passphrase."),
@@ -172,6 +178,7 @@ def audit(
         state,
         changed_since,
         allow,
+        metrics,
     )
     source = FactsSource(snapshot, as_of, save)
     raise typer.Exit(run(project.stack(stack), options, source, digests, tracking))
@@ -188,7 +195,7 @@ def digests(stack: StackName) -> None:
 def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | None, tracking: str) -> int:
     """Print or write the audit of *stack*, and return its exit status."""
     gc.set_threshold(OBJECTS_AT_ONCE, 50, 1000)
-    from rackwright.audit import report
+    from rackwright.audit import formats, report
     from rackwright.audit.digests import load
     from rackwright.audit.formats.finding import Selection
     from rackwright.cli import recording
@@ -234,6 +241,8 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     document = _document(stack, compared, options, source, diffs, known, selection)
     recording.note("audit", stack, names, document.exit_status, heads)
     _write(document, options)
+    if options.metrics is not None:
+        _write_file(options.metrics, formats.render(Format.prometheus.value, document))
     if options.allow is not None:
         from rackwright.cli import allow_lines
 
@@ -359,15 +368,15 @@ def _write(document: "AuditDocument", options: Options) -> None:
     if options.output is None:
         terminal.show(text, end="")
         return
-    try:
-        _write_file(options.output, text)
-    except OSError as error:
-        problem = f"the report cannot be written: {error.strerror}"
-        raise SetupError(Diagnostic(str(options.output), problem, help="Name a file in a writable directory")) from None
+    _write_file(options.output, text)
     project.notify(formats.format_counts(document))
 
 
 def _write_file(path: Path, text: str) -> None:
     from rackwright.files import write_atomic
 
-    write_atomic(path, text)
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        problem = f"the report cannot be written: {error.strerror}"
+        raise SetupError(Diagnostic(str(path), problem, help="Name a file in a writable directory")) from None

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,9 @@ import typer
 from rackwright import locations, terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import SET_UP
-from rackwright.cli.packages import REQUIREMENTS, Packages, read_packages
+from rackwright.cli.ci_files import ci_files, project_stacks
+from rackwright.cli.packages import read_packages
+from rackwright.cli.project_text import render
 from rackwright.cli.upgrade import SCHEMA, diff
 from rackwright.errors import ChangeRefused, Diagnostic, command
 from rackwright.files import write_atomic
@@ -27,15 +28,6 @@ TEXTS = {
     "README.md": "README.md",
 }
 """Files of a project, with the names of their texts in project_files/."""
-CI_TEXTS = {".github/workflows/rackwright.yaml": "github.yaml", ".gitlab-ci.yml": "gitlab.yaml"}
-"""Files of a project whose packages are known, with the names of their texts in project_files/."""
-PACKAGES = "packages"
-"""Directory of a project with the wheel, which CI installs."""
-CHECKOUT_ACTION = "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683"
-"""Version 4.2.2, by digest: its owner can move a tag."""
-PYTHON = "python3.11"
-"""The Python for which the requirements with their hashes are resolved; others may need other packages."""
-CHECK_IMAGE = "python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7"
 INDEX_URL = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~+-]+)*/?")
 """URLs of indexes that CI files may have: without characters that a shell or YAML reads, and without a password."""
 
@@ -93,7 +85,8 @@ def init(
 ) -> None:
     """Write a project with an example fleet and its twin. Existing files stay as they are, and the command lists them.
 
-    CI files come with `--packages` alone: without hashes, pip installs whatever an index has under the name rackwright.
+    CI files come with `--packages` alone, for all stacks of the project: without hashes, pip installs whatever an index
+    has under the name rackwright.
 
     In a directory with a Pulumi.yaml, the command adds the missing files. It shows what Pulumi.yaml lacks, and asks
     before it adds that; comments stay.
@@ -112,9 +105,23 @@ def init(
     installed = read_packages(packages) if packages is not None else None
     existing = directory / "Pulumi.yaml"
     extended = add_rackwright(existing.read_text(encoding="utf-8"), str(existing)) if existing.is_file() else None
-    contents: dict[str, str | bytes] = {**project_files(project_name(directory), example, python)}
+    present = _write(directory, project_files(project_name(directory), example, python))
     if installed is not None:
-        contents |= ci_files(installed, STACKS[example][0], index_url)
+        present += _write(directory, ci_files(installed, project_stacks(directory), index_url))
+    if extended is not None:
+        _extend(existing, extended, yes)
+    if installed is None:
+        add = command("rackwright init {} --example {} --packages DIR", str(directory), example.value)
+        terminal.show(f"no CI   {add} adds its files")
+    if example in RETIRING:
+        deployments = ", ".join(each.value for each in DEPLOYMENTS)
+        terminal.show(f"note    the next version has no example {example.value}; whole deployments are {deployments}")
+    _create_stacks(directory)
+    _show_next_steps(directory, example, present)
+
+
+def _write(directory: Path, contents: Mapping[str, str | bytes]) -> list[str]:
+    """Write the files that *directory* lacks, and return the paths of those that exist."""
     present = [path for path in contents if (directory / path).exists()]
     for path, text in contents.items():
         if path in present:
@@ -122,15 +129,7 @@ def init(
         else:
             write_atomic(directory / path, text)
             terminal.show(f"wrote   {directory / path}")
-    if extended is not None:
-        _extend(existing, extended, yes)
-    if installed is None:
-        terminal.show(f"no CI   {command('rackwright init {} --packages DIR', str(directory))} adds its files")
-    if example in RETIRING:
-        deployments = ", ".join(each.value for each in DEPLOYMENTS)
-        terminal.show(f"note    the next version has no example {example.value}; whole deployments are {deployments}")
-    _create_stacks(directory)
-    _show_next_steps(directory, example, present)
+    return present
 
 
 def _create_stacks(directory: Path) -> None:
@@ -169,34 +168,18 @@ def project_files(name: str, example: Example, python: bool) -> dict[str, str | 
     stacks = _stack_files(STACKS[example], python)
     fleets = [path for path in stacks if not path.startswith("stacks/Pulumi.")]
     names = {
+        "EXAMPLE_NAME": example.value,
         "FLEET_NAME": fleets[0].removeprefix("stacks/"),
         "PROJECT_NAME": name,
         "STACK_NAME": STACKS[example][0],
         "TWIN_NAME": TWINS[example],
     }
     return {
-        **{path: _replace_names(_template(text), names) for path, text in TEXTS.items()},
+        **{path: render(text, names) for path, text in TEXTS.items()},
         **(_deployment_files(example) if example in DEPLOYMENTS else {}),
         **stacks,
         **_editor_files([path for path in fleets if path.endswith(".yaml")]),
         "__main__.py": PROGRAM,
-    }
-
-
-def ci_files(packages: Packages, stack: str, index_url: str = "") -> dict[str, str | bytes]:
-    """Return the contents of the files by which CI installs *packages* and works on *stack*, by path."""
-    index = f" --index-url {index_url}" if index_url else ""
-    options = f"--require-hashes --only-binary :all:{index} --find-links {PACKAGES} -r {REQUIREMENTS}"
-    names = {
-        "CHECKOUT_ACTION": CHECKOUT_ACTION,
-        "CHECK_IMAGE": CHECK_IMAGE,
-        "INSTALL_COMMAND": f"{PYTHON} -m venv .venv && .venv/bin/pip install {options}",
-        "STACK_NAME": stack,
-    }
-    return {
-        **{path: _replace_names(_template(text), names) for path, text in CI_TEXTS.items()},
-        REQUIREMENTS: packages.requirements,
-        f"{PACKAGES}/{packages.wheel}": packages.content,
     }
 
 
@@ -251,14 +234,6 @@ def _editor_files(fleets: list[str]) -> dict[str, str]:
         SCHEMA: project.fleet_schema(),
         ".vscode/settings.json": f"{json.dumps(settings, indent=2)}\n",
     }
-
-
-def _template(name: str) -> str:
-    return files("rackwright.cli").joinpath("project_files", name).read_text()
-
-
-def _replace_names(text: str, names: Mapping[str, str]) -> str:
-    return re.sub("|".join(names), lambda match: names[match[0]], text)
 
 
 def _show_next_steps(directory: Path, example: Example, present: list[str]) -> None:

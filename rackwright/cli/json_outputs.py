@@ -29,6 +29,7 @@ from workloads.training.privacy.report import LedgerData, Receipt
 
 OUTPUTS: Mapping[str, Any] = {
     "adopt": json_types.Adoption,
+    "alert deliver": json_types.AuditDelivery,
     "alert expire": json_types.ExpiredSilences,
     "alert list": json_types.AlertList,
     "alert silence": Silence,

@@ -292,6 +292,15 @@ class ExpiredSilences(TypedDict):
     """Silences as they held before."""
 
 
+class AuditDelivery(TypedDict):
+    """Metrics of audits that the monitoring host has got."""
+
+    host: str
+    """The monitoring host."""
+    stacks: list[str]
+    """Stacks whose metrics it has got."""
+
+
 class AlertTest(TypedDict):
     """A test message to receivers."""
 

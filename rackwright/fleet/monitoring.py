@@ -11,6 +11,7 @@ from rackwright.kinds.role import health
 from rackwright.schema.fleet import Fleet, stations
 from rackwright.schema.health import ANY
 from rackwright.schema.host import Host
+from rackwright.schema.metric_files import audit_file
 from rackwright.schema.monitoring import Monitoring, Receiver
 from rackwright.schema.problem import Keys, Problem, hint
 
@@ -215,8 +216,7 @@ def _roles_of_host(
     proxy = {**reached, "exporters": places, "key": monitoring.key}
     of_gpus, of_cluster = [GPUS] * has_gpu_metrics(host), [CLUSTERS] * (CONTROL_PLANE in host.roles)
     own = {role: host.roles.get(role, {}) for role in (SERVICES, DRIVES, *of_gpus, *of_cluster)}
-    of_audits = (f"rackwright_audit_{stack}.prom" for stack in copied_audits)
-    files = [*dict.fromkeys((*node.get("textfiles", ()), *of_audits))]
+    files = [*dict.fromkeys((*node.get("textfiles", ()), *map(audit_file, copied_audits)))]
     node = {**node, "collectors": collectors, "textfiles": files, "socket": NODE_SOCKET}
     return {NODE: node, PROXY: proxy, **own, **({HEALTH: {"services": services}} if services else {})}
 

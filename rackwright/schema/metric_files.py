@@ -12,6 +12,11 @@ FILES = {
 """The file of each role that writes one."""
 
 
+def audit_file(stack: str) -> str:
+    """Return the name of the file with the metrics of the audit of *stack*, which comes from another computer."""
+    return f"rackwright_audit_{stack}.prom"
+
+
 def variables(roles: Iterable[str], declared: Mapping[str, Any]) -> dict[str, Any]:
     """Return the *declared* variables of role EXPORTER, with the files of the *roles* of its host."""
     files, own = [FILES[role] for role in FILES if role in roles], declared.get("textfiles", [])

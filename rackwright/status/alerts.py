@@ -93,7 +93,7 @@ def alerts(hosts: Hosts, stack: Stack) -> list[FiringAlert]:
         HostUnreachable: the monitoring host does not answer.
         StepFailed: Alertmanager does not answer.
     """
-    _host(stack)
+    monitoring_host(stack)
     names = ("", *stack.fleet.hosts)
     parts = {(host, severity): _path(stack, host, severity) for host in names for severity in SEVERITIES}
     answers = zip(parts, _ask_each(hosts, stack, [*parts.values()]), strict=True)
@@ -127,7 +127,7 @@ def silences(hosts: Hosts, stack: Stack) -> list[Silence]:
     rows = _rows(hosts, stack, "/api/v2/silences")
     found = [each for each in rows if _text(each, "status", "state") in HOLDING]
     if wrong := [each for each in found if not IDENTITY.fullmatch(_text(each, "id"))]:
-        raise _invalid(_host(stack), f"the identity of a silence is {_text(wrong[0], 'id')[:100]!r}")
+        raise _invalid(monitoring_host(stack), f"the identity of a silence is {_text(wrong[0], 'id')[:100]!r}")
     return sorted((_silence(each) for each in found), key=lambda each: each.ends)
 
 
@@ -216,7 +216,7 @@ def send_test(hosts: Hosts, stack: Stack, severity: Severity) -> tuple[str, ...]
     The errors are those of `alerts`.
     """
     now = datetime.now(UTC)
-    monitored = _host(stack)
+    monitored = monitoring_host(stack)
     labels = {"alertname": TEST, "severity": severity, "instance": monitored, "sent": now.isoformat()}
     summary = f"Test of receivers, sent by {command('rackwright alert test {}', stack.name)}. Nothing is wrong"
     ends = (now + timedelta(minutes=TEST_MINUTES)).isoformat()
@@ -227,7 +227,7 @@ def send_test(hosts: Hosts, stack: Stack, severity: Severity) -> tuple[str, ...]
     return _alert(sent[0]).receivers if sent else ()
 
 
-def _host(stack: Stack) -> str:
+def monitoring_host(stack: Stack) -> str:
     """Return the monitoring host of *stack*.
 
     Raises:
@@ -249,7 +249,7 @@ def _rows(hosts: Hosts, stack: Stack, path: str) -> list[Mapping[str, Any]]:
 
 def _objects(stack: Stack, answer: Any) -> list[Mapping[str, Any]]:
     if not isinstance(answer, list) or not all(isinstance(each, Mapping) for each in answer):
-        raise _invalid(_host(stack), "it is no list of objects")
+        raise _invalid(monitoring_host(stack), "it is no list of objects")
     return answer
 
 
@@ -269,13 +269,13 @@ def _ask_each(hosts: Hosts, stack: Stack, paths: Sequence[str]) -> list[str]:
     """Return the status and the body of each of *paths* as one text, `long` for one of more than PART_BYTES."""
     lines = _run(hosts, stack, "EACH", str(PART_BYTES), *paths).split("\n")[:-1]
     if len(lines) != len(paths):
-        raise _invalid(_host(stack), f"it has {len(lines)} lines for {len(paths)} questions")
+        raise _invalid(monitoring_host(stack), f"it has {len(lines)} lines for {len(paths)} questions")
     return lines
 
 
 def _run(hosts: Hosts, stack: Stack, *arguments: str) -> str:
     """Return the output of the program that asks Alertmanager on its host."""
-    host = _host(stack)
+    host = monitoring_host(stack)
     program = files("rackwright.hosts.onhost").joinpath("ask_alertmanager.py").read_bytes()
     port = str(stack.fleet.hosts[host].roles.get("alertmanager", {}).get("port", PORT))
     done = hosts.connection(host).run((INTERPRETER, "-I", "-S", "-", port, *arguments), program)
@@ -290,13 +290,13 @@ def _parse(stack: Stack, status: str, content: str) -> Any:
     try:
         return parse_json(content.encode(), ANSWER_BYTES, DEPTH) if content.strip() else {}
     except InvalidData as error:
-        raise _invalid(_host(stack), str(error)) from None
+        raise _invalid(monitoring_host(stack), str(error)) from None
 
 
 def _silent(stack: Stack, message: str) -> StepFailed:
     help = f"Run {command('rackwright audit {}', stack.name)}, which names the part that does not run"
     return StepFailed(
-        Diagnostic(f"{_host(stack)}: Alertmanager", f"no answer: {message[-300:] or 'no message'}", help=help)
+        Diagnostic(f"{monitoring_host(stack)}: Alertmanager", f"no answer: {message[-300:] or 'no message'}", help=help)
     )
 
 

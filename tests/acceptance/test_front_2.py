@@ -14,7 +14,7 @@ from tests.support.expect import need
 from tests.support.log import ROOT, Log
 from tests.support.models import smollm2
 from tests.support.models.protocol_cases import MODEL
-from tests.support.tutorials import clone, paste, train
+from tests.support.tutorials import clone, paste
 from tests.support.workloads import python
 
 PAGES = {
@@ -102,7 +102,7 @@ def _loads(page: Path) -> list[str]:
 @line("front", 2)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_for_the_twin_works_as_pasted(log: Log, page: str) -> str:
-    """In a clone, from `make up` to the end; what changes a file of the clone is in the page."""
+    """In a clone, to the end; what changes a file of the clone is in the page."""
     with clone(log, log.empty_directory().with_name(f"{log.directory.name}-clone")) as project:
         lines, _ = paste(log, PAGES[page], project)
     return f"{lines} lines ran"
@@ -110,10 +110,9 @@ def test_a_page_for_the_twin_works_as_pasted(log: Log, page: str) -> str:
 
 @line("front", 2, part="train-and-serve")
 def test_the_tutorial_of_training_and_serving_works_as_pasted(log: Log) -> str:
-    train(log)
     lines, printed = paste(log, "tutorials/train-and-serve.md")
     need('"model_version":' in printed, "no answer of the server was printed")
-    return f"{lines} lines ran, from quantising to the end of the server"
+    return f"{lines} lines ran, from training to the end of the server"
 
 
 @line("front", 2)

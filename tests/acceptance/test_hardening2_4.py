@@ -54,7 +54,7 @@ def test_the_steps_of_both_ci_files_run_in_order_and_install_hashed_packages(log
 def _count_refused(machine: PlainMachine, log: Log) -> int:
     """Require that the command of the files installs nothing of HOSTILE, and return how many were tried."""
     text = machine.run(f"cat {PATHS['github']}", PROJECT).stdout
-    found = re.search(r'run: "(python3 -m venv .*)"', text)
+    found = re.search(r'run: "(python3\.11 -m venv .*)"', text)
     if not found:
         pytest.fail("the file has no installation")
     for hostile in HOSTILE:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -18,6 +19,7 @@ from rackwright.facts.facts import Facts
 from rackwright.log import host_heads
 from rackwright.provider import state_format
 from rackwright.stack import declare
+from rackwright.status import audit_files
 from tests.support.audit_document import HOSTS
 from tests.support.inventory import OTHERS, with_nothing_more
 from tests.support.operations_log import new_key
@@ -63,12 +65,25 @@ def test_each_format_is_printed_and_written(audit, tmp_path):
     assert audit("--json", "--format", "csv").exit_code == 2
 
 
-def test_a_report_that_cannot_be_written_is_an_error(audit, tmp_path):
+@pytest.mark.parametrize("option", ["--output", "--metrics"])
+def test_a_report_that_cannot_be_written_is_an_error(audit, tmp_path, option):
     save(tmp_path / "facts")
     (tmp_path / "file").write_text("")
 
     with pytest.raises(DeclarationError.__base__, match="cannot be written"):
-        audit("--output", str(tmp_path / "file" / "report"))
+        audit(option, str(tmp_path / "file" / "report"))
+
+
+def test_one_audit_makes_a_report_and_metrics_that_the_monitoring_takes(audit, tmp_path):
+    save(tmp_path / "facts", "none")
+    printed = audit("--metrics", str(tmp_path / "lab.prom"))
+
+    assert printed.exit_code == 1 and "bitmap" in printed.stdout
+    audits = SimpleNamespace(host=HOSTS[0], audits={STACK.name: 26})
+    monitored = SimpleNamespace(name="x", fleet=SimpleNamespace(monitoring=audits, hosts={}))
+    [(name, text)] = audit_files.read_all(monitored, [tmp_path / "lab.prom"]).items()
+    assert name == STACK.name
+    assert 'rackwright_audit_exit_status{stack="lab"} 1\n' in text and "bitmap" in text
 
 
 def test_an_audit_is_noted_in_the_operations_log_with_its_status(audit, tmp_path, monkeypatch):

@@ -6,22 +6,20 @@ import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
+from rackwright.cli.ci_files import CI_TEXTS, ProjectStack, ci_files
 from rackwright.cli.init import (
-    CI_TEXTS,
     DEPLOYMENTS,
     RETIRING,
     STACKS,
     TEXTS,
     TOOLS,
     Example,
-    ci_files,
     project_files,
     project_name,
 )
@@ -35,19 +33,6 @@ from tests.support.sources import ROOT
 from tests.support.wheel_directory import OTHER, OURS, WHEEL, write_wheel
 
 PACKAGES = Packages(OTHER + OURS, WHEEL, b"a wheel")
-CHANGING = {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_BACKEND_URL", "SSH_KEY"}
-"""Secrets by which a job can change hosts."""
-
-
-ENVIRONMENTS = {
-    ".github/workflows/rackwright.yaml": {
-        "preview": "rack-preview",
-        "up": "rack",
-        "audit": "${{ github.event_name == 'schedule' && 'rack' || 'rack-preview' }}",
-    },
-    ".gitlab-ci.yml": {"preview": "rack-preview", "audit-review": "rack-preview", "up": "rack", "audit": "rack"},
-}
-"""Protected environments of jobs; those of a pull or merge request wait for a person."""
 
 
 def write(files: Mapping[str, str | bytes], directory: Path) -> None:
@@ -121,7 +106,7 @@ def test_an_editor_checks_each_fleet_against_the_schema(example: Example, wanted
 def test_no_placeholder_is_left_and_all_yaml_is_valid() -> None:
     contents: dict[str, str | bytes] = {
         **project_files("demo", Example.rack, python=False),
-        **ci_files(PACKAGES, "lab"),
+        **ci_files(PACKAGES, [ProjectStack("lab")]),
     }
     for path, text in contents.items():
         if isinstance(text, bytes):
@@ -266,82 +251,6 @@ def test_packages_that_cannot_be_installed_safely_are_refused(
 
     assert isinstance(done.exception, UserError) and problem in str(done.exception)
     assert not (tmp_path / "demo").exists()
-
-
-def jobs(path: str) -> dict[str, dict[str, Any]]:
-    """Return the jobs of the CI file *path*, by name."""
-    data = yaml.safe_load(str(ci_files(PACKAGES, "lab", "https://packages.example/simple")[path]))
-    return data.get("jobs") or {
-        name: job for name, job in data.items() if isinstance(job, dict) and "script" in job and name[0] != "."
-    }
-
-
-@pytest.mark.parametrize("path", CI_TEXTS)
-def test_ci_installs_hashed_packages_and_actions_by_digest(path: str) -> None:
-    text = str(ci_files(PACKAGES, "lab", "https://packages.example/simple")[path])
-
-    installs = re.findall(r"pip install .*", text)
-    assert installs and all(
-        "--require-hashes --only-binary :all: --index-url https://packages.example/simple --find-links packages "
-        in each
-        for each in installs
-    )
-    references = re.findall(r"(?:uses|image|container): *(\S+)", text)
-    assert references and all(re.search(r"@(sha256:)?[0-9a-f]{40}", each) for each in references)
-    assert not re.search("STACK_NAME|COMMAND|_ACTION|_IMAGE", text)
-
-
-@pytest.mark.parametrize("path", CI_TEXTS)
-def test_each_job_installs_with_the_python_of_the_lists(path: str) -> None:
-    """`python3` of a runner is any version, for which the lists may lack packages."""
-    text = str(ci_files(PACKAGES, "lab")[path])
-
-    assert set(re.findall(r"\bpython[0-9.]*(?= -m venv)", text)) == {"python3.11"}
-    images = [job.get("container") or job.get("image") for name, job in jobs(path).items() if name == "check"]
-    assert [str(each).partition("-")[0] for each in images] == ["python:3.11"]
-
-
-@pytest.mark.parametrize("path", CI_TEXTS)
-def test_only_approved_code_gets_a_secret(path: str) -> None:
-    """All jobs with a secret, also the salt, are those of a protected environment."""
-    for name, job in jobs(path).items():
-        words = set(re.findall(r"\w+", str(job)))
-        assert bool(words & CHANGING) == (name in ("preview", "up")), name
-        assert bool({"SSH_KEY", "PROBE_SSH_KEY", "SALT"} & words) == (name != "check")
-        assert job.get("environment") == ENVIRONMENTS[path].get(name), name
-
-
-def test_only_the_default_branch_gets_the_secrets_of_the_rack_from_gitlab() -> None:
-    """Any branch may have a schedule; GitHub itself starts schedules on the default branch alone."""
-    [path] = [each for each in CI_TEXTS if "gitlab" in each]
-    rules = [rule["if"] for job in jobs(path).values() if job.get("environment") == "rack" for rule in job["rules"]]
-
-    assert len(rules) == 2
-    assert all(rule.endswith("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH") for rule in rules)
-
-
-def test_no_output_of_rackwright_commands_the_runner_of_github() -> None:
-    """Texts of pulumi, and those in a file that a step prints, come by another way than those of rackwright."""
-    [path] = [each for each in CI_TEXTS if "github" in each]
-    steps = [step.get("run", "") for job in jobs(path).values() for step in job["steps"]]
-
-    running = [step for step in steps if "rackwright" in step and "pip install" not in step]
-    assert len(running) == len(jobs(path)) == 4
-    for step in running:
-        first, *_ = step.splitlines()
-        printed = [subprocess.check_output(["sh", "-c", first], text=True) for _ in range(2)]
-        assert all(re.fullmatch(r"::stop-commands::[0-9a-f-]{36}\n", each) for each in printed)
-        assert printed[0] != printed[1]
-
-
-@pytest.mark.parametrize("path", CI_TEXTS)
-def test_each_job_with_an_agent_ends_it(path: str) -> None:
-    for name, job in jobs(path).items():
-        steps = job.get("steps") or job["script"]
-        text = "\n".join(step.get("run", "") if isinstance(step, dict) else str(step) for step in steps)
-        assert text.count("trap 'ssh-agent -k") == text.count('eval "$(ssh-agent)"') == (name != "check"), name
-        if name != "check":
-            assert text.index("trap 'ssh-agent -k") < text.index('eval "$(ssh-agent)"'), name
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 RECORDED = {
     *(
         "adopt",
+        "alert deliver",
         "alert expire",
         "alert silence",
         "audit",

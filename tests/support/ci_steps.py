@@ -23,21 +23,35 @@ def prepare(machine: PlainMachine, log: Log, project: str) -> None:
     run(machine, log, f"{install}; chmod +x {CODE_HOST}/gh; cp {CODE_HOST}/gh {CODE_HOST}/curl", "/root")
 
 
-def commands(service: str, data: dict[str, Any], name: str, project: str, stack: str = "lab") -> list[str]:
-    """Return the commands of the steps of job *name*, each with its environment, as the service would run them."""
-    key, salt = f"$(cat {KEY})", f"$(base64 -w0 {project}/.rackwright/salts/*)"
-    values = {"SALT": salt, "RACKWRIGHT_SALT_FILE": f"{CODE_HOST}/salt"}
-    values |= {"PULL_REQUEST": "7", "ACCEPTED": "0", "GH_TOKEN": "token", "COMMENT_TOKEN": "token", "STACK": stack}
+def commands(
+    service: str,
+    data: dict[str, Any],
+    name: str,
+    project: str,
+    stacks: str = "",
+    code_host: str = CODE_HOST,
+    key_file: str = KEY,
+) -> list[str]:
+    """Return the commands of the steps of job *name*, each with its environment, as the service would run them.
+
+    Args:
+        stacks: Stacks in the place of those of the file; empty for these.
+    """
+    key, salt = f"$(cat {key_file})", f"$(base64 -w0 {project}/.rackwright/salts/*)"
+    variables = data.get("variables") or data["env"]
+    values = {name: variables[name] for name in ("STACKS", "MONITORED")} | ({"STACKS": stacks} if stacks else {})
+    values |= {"SALT": salt, "RACKWRIGHT_SALT_FILE": f"{code_host}/salt"}
+    values |= {"PULL_REQUEST": "7", "ACCEPTED": "0", "GH_TOKEN": "token", "COMMENT_TOKEN": "token"}
     values |= {"CI_API_V4_URL": "https://code.example", "CI_PROJECT_ID": "1", "CI_MERGE_REQUEST_IID": "7"}
     if service == "github":
         values |= {"SSH_KEY": key, "PROBE_SSH_KEY": key}
         scripts = [step["run"] for step in data["jobs"][name]["steps"] if "run" in step]
     else:
-        values |= {"SSH_KEY": KEY, "PROBE_SSH_KEY": KEY}
+        values |= {"SSH_KEY": key_file, "PROBE_SSH_KEY": key_file}
         job = data[name]
         scripts = ["\n".join([*job["script"], *job.get("after_script", ())])]
     exports = " ".join(f'{key}="{value}"' for key, value in values.items())
-    head = f'set -e; export PATH={CODE_HOST}:"$PATH" {exports}\n'
+    head = f'set -e; export PATH={code_host}:"$PATH" {exports}\n'
     return [f"bash -c {shlex.quote(head + script)}" for script in scripts]
 
 

@@ -20,7 +20,7 @@ BEHIND = "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n"
 
 
 def train(log: Log, *variables: str) -> str:
-    """Run `make train`, with which both tutorials begin, and return what it printed."""
+    """Run `make train`, and return what it printed."""
     log("make train")
     done = log.run(["make", "train", *variables])
     if done.returncode or "finished at step 300 of 300" not in done.stdout:
@@ -40,7 +40,7 @@ def paste(log: Log, page: str, project: Path = ROOT, **values: object) -> tuple[
         pytest.fail.Exception: one of its commands failed, or printed other lines than the page shows.
     """
     text = (ROOT / "docs" / page).read_text().partition(END)[0]
-    script = "".join(block for block in blocks(text) if "make train" not in block)
+    script = "".join(blocks(text))
     for name, value in values.items():
         script, count = re.subn(rf"^{name}=.*$", f"{name}={value}", script, flags=re.M)
         need(count == 1, f"{page} sets {name} {count} times")

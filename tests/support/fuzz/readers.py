@@ -32,7 +32,7 @@ from rackwright.qualify import run as qualification
 from rackwright.qualify.bench import Bench
 from rackwright.qualify.item import MeasurementFailed
 from rackwright.quarantine import chain
-from rackwright.status import alerts, journal
+from rackwright.status import alerts, audit_files, journal
 from rackwright.tiering import canary
 from rackwright.tiering.bucket import Bucket
 from rackwright.tiering.manifest import ArchivedFile, Manifest
@@ -330,6 +330,15 @@ def _digests(content: bytes) -> None:
         _allowed(lambda: digests.load(path, stack))
 
 
+def _audit_metrics(content: bytes) -> None:
+    monitoring = SimpleNamespace(host="h", audits={"rack": 26})
+    stack: Any = SimpleNamespace(name="rack", fleet=SimpleNamespace(monitoring=monitoring, hosts={}))
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "rack.prom")
+        path.write_bytes(content)
+        _allowed(lambda: audit_files.read_all(stack, [path]))
+
+
 def _text(parse: Callable[[str], object]) -> Callable[[bytes], None]:
     return lambda content: _allowed(lambda: parse(content.decode("utf-8", "replace")))
 
@@ -375,6 +384,10 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
     "rackwright/status/journal.py": (
         _text(lambda answer: journal.parse(answer, ["a", "b"], 9)),
         ['entry a {"__REALTIME_TIMESTAMP": "1", "MESSAGE": "x", "PRIORITY": "6"}\nfailed b gone\ncut a'],
+    ),
+    "rackwright/status/audit_files.py": (
+        _audit_metrics,
+        ['# TYPE a gauge\nrackwright_audit_exit_status{stack="rack"} 1\n'],
     ),
     "rackwright/status/alerts.py": (_alerts, [[ALERT], [SILENCE], {"silenceID": "1"}]),
     "rackwright/endpoints/minio.py": (_rights, [POLICIES, USER]),
