@@ -1,6 +1,7 @@
 """The repository's templates, which jinja2 renders on this computer, and its roles."""
 
 import io
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -305,10 +306,19 @@ class Expressions:
             autoescape=False,  # the files are for systemd and mdadm, not for browsers
         )
         self.environment.tests["match"] = lambda text, pattern: re.match(pattern, str(text)) is not None  # as Ansible's
+        self.environment.filters["canonical_address"] = canonical_address
         self.template = cache(self.environment.from_string)
         """Return the compiled template of a text."""
         self.expression = cache(partial(self.environment.compile_expression, undefined_to_none=False))
         """Return a function that evaluates the expression."""
+
+
+def canonical_address(text: str) -> str:
+    """Return an IP address in the form in which the kernel lists it; another text unchanged, for its own refusal."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
 
 
 @lru_cache(maxsize=8)

@@ -63,6 +63,7 @@ READ_ELSEWHERE = {
     "/etc/rackwright/kubernetes/kubeadm.yaml": "kubeadm reads it each time that it starts",
     "/etc/rackwright/kubernetes/snapshot.key": "a service reads it that ends",
     "/etc/rackwright/kubernetes-teams.nft": "the rules of the kernel are claimed themselves",
+    "/etc/rackwright/prometheus/clients.nft": "the rules of the kernel are claimed themselves",
     "/etc/rackwright/drain.d/*": "each start reads it again",
     "*{{*authfile*": "podman reads it at each pull",
 }

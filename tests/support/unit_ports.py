@@ -15,6 +15,7 @@ PORTS: Mapping[str, tuple[str, str]] = {
     f"kubernetes_node/{UNITS}/rackwright-kubernetes-routes.service.j2": (NONE, "asks the kernel by netlink"),
     f"kubernetes_node/{UNITS}/rackwright-kubernetes-teams.service.j2": (NONE, "loads rules by netlink"),
     f"load_balancer/{UNITS}/rackwright-load-balancer.service.j2": (OWN, "nginx: the ports of its services"),
+    f"prometheus/{UNITS}/rackwright-prometheus-clients.service.j2": (NONE, "loads rules by netlink"),
     f"alertmanager/{UNITS}/rackwright-alertmanager.service.j2": (OWN, "port of the role on loopback; certificates"),
     f"gpu_exporter/{UNITS}/rackwright-gpu-metrics.service.j2": (NONE, "reads NVML and writes a file"),
     f"drive_exporter/{UNITS}/rackwright-drive-metrics.service.j2": (NONE, "reads drives and writes a file"),

@@ -38,7 +38,6 @@ from rackwright.kinds.role.password_hash import bcrypt_hash, scram_verifier
 from rackwright.kinds.role.spec import AboutHost, RoleSpec
 from rackwright.kinds.shared.secrets import Redactor, UnknownSecret
 from rackwright.schema import secret
-from rackwright.schema.formats import parse_address
 
 SINGLE_EXPRESSION = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
 """A text that is one expression and nothing else keeps the type of its value."""
@@ -279,7 +278,6 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "derived_certificate": derived_certificate,
         "derived_key": derived_key,
         "base64": to_base64,
-        "canonical_address": canonical_address,
     }
     return {**common, **add_names(source, {**variables, **common}, repository)}
 
@@ -295,11 +293,6 @@ def sha256_base64(text: str) -> str:
 
 def to_base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def canonical_address(text: str) -> str:
-    """Return the IP address *text* in the form in which the kernel lists it."""
-    return str(parse_address(text))
 
 
 def add_names(source: RoleSource, variables: Names, repository: Repository) -> Names:
