@@ -233,8 +233,9 @@ def by_server(directory: str) -> Callable[[], object]:
     from workloads.serving import model
 
     place = Path(directory)
-    file = model.ModelFile(bytes=(place / WEIGHTS).stat().st_size, sha256=(place / DIGEST).read_text())
-    published = model.Model(name="weights", version="1", runtime="onnx", files={WEIGHTS: file})
+    weights = model.ModelFile(bytes=(place / WEIGHTS).stat().st_size, sha256=(place / DIGEST).read_text())
+    several = {WEIGHTS: weights}
+    published = model.Model(name="weights", version=model.version_of(several), runtime="onnx", files=several)
 
     def load() -> None:
         model.fetch_ahead(place, published)
