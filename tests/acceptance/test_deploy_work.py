@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from rackwright.kinds.model_server.spec import unit_of
 from rackwright.schema.secret import derive_value
 from rackwright.twin import faults
 from tests.support.acceptance import line
@@ -36,22 +37,34 @@ def _share(lab: Deployment, host: str) -> float:
     return float(done.stdout)
 
 
+def _process(lab: Deployment, host: str) -> str:
+    """Return the process of a host's server."""
+    process = lab.ssh(host, f"systemctl show --value --property=MainPID {unit_of(SERVER)}")
+    need(process != "0", f"the server of {host} does not run")
+    return process
+
+
 def _cut_link(lab: Deployment) -> None:
-    """Change both servers while the link to one is down: it serves on as it was, and has the change afterwards."""
+    """Change both servers while the link to one is down: its server runs on as it was, and has the change afterwards.
+
+    Without a cable the host has no address on which anyone could ask the server.
+    """
     lab.log("a change while the link to the hall is down")
     far = EDGES[-1]
 
     def look_more_often(fleet: Any) -> None:
         fleet["servers"][SERVER]["canary"]["every"] = "10min"
 
+    before = _process(lab, far)
     faults.pull_cables(lab.twin, far)
     lab.edit_models(look_more_often)
     done = lab.rackwright("up", lab.models, status=3)
     need(f"{far}/{SERVER}" in done.stdout + done.stderr, f"`up` does not name what it did not reach: {done.stderr}")
-    need(_share(lab, far) > 0.9, f"{far} does not serve without its link")
     done = lab.rackwright("audit", lab.models, status=3)
     need(far in done.stdout, f"the audit does not name {far}: {done.stdout[-300:]}")
     faults.plug_cables(lab.twin, far, lab.log.write)
+    need(_process(lab, far) == before, f"the server of {far} started again without its link")
+    need(_share(lab, far) > 0.9, f"{far} does not serve with its link")
     lab.rackwright("up", lab.models, status=0)
     lab.rackwright("audit", lab.models, status=0)
 
