@@ -1,4 +1,4 @@
-"""The table of role prometheus in a real kernel: of the monitoring host, Prometheus and root alone reach the proxies."""
+"""The table of role prometheus in a real kernel: Prometheus and root alone reach the proxies from their host."""
 
 from pathlib import Path
 from typing import Any

@@ -16,8 +16,8 @@ from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.schema.vllm import Vllm
 from tests.support.expect import eventually
 from tests.support.log import ROOT
-from tests.support.monitoring import files
 from tests.support.model_server_spec import REPOSITORY, SPEC
+from tests.support.monitoring import files
 from tests.support.net_namespaces import Namespace
 from tests.support.pod_network import node_files
 from tests.support.recorded_hosts import RESOURCES

@@ -18,8 +18,8 @@ Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed 
 ``krl`` (a function that returns a key revocation list), ``sha256`` and ``sha256_base64`` (functions that return a
 text's digest), ``bcrypt`` and ``scram`` (functions that return the hash of a password for an account, the second one
 for PostgreSQL), ``base64`` (a function that returns a text in base64), ``derived_authority``, ``derived_certificate``
-and ``derived_key`` (functions that return the certificates and keys of an authority that follows from a secret). The filter
-``canonical_address`` returns an IP address as the kernel lists it.
+and ``derived_key`` (functions that return the certificates and keys of an authority that follows from a secret). The
+filter ``canonical_address`` returns an IP address as the kernel lists it.
 Names that begin with ``__`` are also variables of
 the role's tasks.
 """
