@@ -65,7 +65,7 @@ def check(path: Path, fleet: Fleet | None) -> None:
         DeclarationError: the fleet has keys or certificates of the example fleets.
     """
     errors = [*_errors(path, fleet)]
-    if used := _used(path, fleet):
+    if used := _file_of_hosts(path, fleet):
         errors += _errors(path.with_name(used), None)
     if errors:
         raise DeclarationError(*errors)
@@ -81,7 +81,7 @@ def _errors(path: Path, fleet: Fleet | None) -> Iterator[Diagnostic]:
             yield source.error(problem, keys)
 
 
-def _used(path: Path, fleet: Fleet | None) -> str | None:
+def _file_of_hosts(path: Path, fleet: Fleet | None) -> str | None:
     """Return the name of the file with the hosts of the fleet in the file *path*; None for a fleet with its own."""
     if fleet is not None:
         return fleet.uses
