@@ -44,9 +44,8 @@ FLOODS = {
     "letters of a label": SERIES.format(10, "x" * 2000),
 }
 """Commands that print more than a target may send."""
-CHURN = (
-    f"while true; do {SERIES.format(30_000, '-$(date +%s)')} > {METRICS}.new; mv {METRICS}.new {METRICS}; sleep 5; done"
-)
+NEW = SERIES.format(30_000, "-'$(date +%s)'")
+CHURN = f"while true; do {NEW} > {METRICS}.new; mv {METRICS}.new {METRICS}; sleep 5; done"
 REFUSED_MAX = 70_000
 """Series in memory after the floods, of which one has 60,000."""
 SECONDS = 300
