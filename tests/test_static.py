@@ -30,6 +30,7 @@ HTTP = {
 }
 """Every file that may use urllib.request, and why."""
 PARSERS = {
+    "rackwright/core/repository.py": "declared addresses in refusals; a text that is no address stays as it is",
     "rackwright/schema/formats.py": "the parsers of declared texts, which look at the characters first",
     "rackwright/hosts/peer_account.py": "addresses of the kernel's table of sockets",
     "rackwright/audit/undeclared/services.py": "addresses that a host reports, compared with loopback alone",
