@@ -1,6 +1,6 @@
 """The loader of fleets, from YAML or Python, that reports all errors at once."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from rackwright.core.repository import RoleSource
@@ -15,7 +15,11 @@ __all__ = ["load_fleet", "schema"]
 
 
 def load_fleet(
-    path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck = accept_all_secrets, text: str | None = None
+    path: Path,
+    roles: Mapping[str, RoleSource],
+    check_secret: SecretCheck = accept_all_secrets,
+    text: str | None = None,
+    without: Collection[str] = (),
 ) -> Fleet:
     """Return the fleet that the file *path* declares.
 
@@ -23,14 +27,17 @@ def load_fleet(
         roles: The roles that the hosts may have, by name.
         check_secret: Returns the problem of a reference to a secret.
         text: Future content of a YAML file; without it, the file's present content.
+        without: Hosts that a twin leaves out, which become retired ones.
 
     Raises:
         DeclarationError: all errors of the file, in the order of its lines.
     """
     if path.suffix == ".py":
-        return python_fleet.load(path, roles, check_secret)
+        return python_fleet.load(path, roles, check_secret, without)
     source = read(path) if text is None else parse(path, text)
     upgrade.check(source)
     if "uses" in source.data:
-        return workloads_fleet.load(source, roles, check_secret, lambda used: load_fleet(used, roles))
-    return yaml_fleet.load(with_text_files(source), roles, check_secret)
+        return workloads_fleet.load(
+            source, roles, check_secret, lambda used: load_fleet(used, roles, without=without), without
+        )
+    return yaml_fleet.load(with_text_files(source), roles, check_secret, without)

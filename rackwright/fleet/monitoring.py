@@ -47,7 +47,7 @@ def problems(monitoring: Monitoring | None, hosts: Mapping[str, Host], check_sec
             yield wrong.below("monitoring", *keys)
     declared = {name: host for name, host in hosts.items() if not host.retired}
     for keys, name in ((("host",), monitoring.host), *((("addresses", each), each) for each in monitoring.addresses)):
-        if name not in declared:
+        if name not in hosts:
             expected = f"a host of the fleet: {', '.join(declared) or 'none'}"
             help = hint(name, declared, "Name one of them, or declare the host")
             yield Problem(f"got {name!r}", expected, help, ("monitoring", *keys))

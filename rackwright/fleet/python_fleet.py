@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +17,7 @@ from rackwright.fleet.problems import problems_of
 from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.roles import problems as role_problems
 from rackwright.fleet.source import format_keys
+from rackwright.schema import released
 from rackwright.schema.base import models
 from rackwright.schema.cluster import problems as cluster_problems
 from rackwright.schema.cluster_api import TOKEN_SHORTEST
@@ -31,8 +32,13 @@ from rackwright.schema.server import problems as server_problems
 from rackwright.schema.tier_placement import problems as placement_problems
 
 
-def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck) -> Fleet:
+def load(
+    path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck, without: Collection[str] = ()
+) -> Fleet:
     """Return the result of ``fleet()`` in the Python file *path*.
+
+    Args:
+        without: Hosts that a twin leaves out, which become retired ones.
 
     Raises:
         DeclarationError: the errors of the fleet, or the exception that the file raises.
@@ -55,6 +61,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     if not isinstance(fleet, Fleet):
         text = f"fleet() returns {type(fleet).__name__}" if hasattr(module, "fleet") else "there is no function fleet"
         raise _only(path, text, "fleet() -> Fleet", "Return a Fleet from fleet()")
+    fleet = fleet.model_copy(update={"hosts": released.leave_out(fleet.hosts, without)})
     wrong: list[tuple[Keys, Problem]] = [((), problem) for problem in problems(fleet.hosts)]
     wrong += [((), problem) for problem in rollout_problems(fleet.rollout, fleet.hosts)]
     wrong += [
@@ -81,6 +88,8 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     ]
     wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts, fleet.clusters)]
     wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts, fleet.clusters)]
+    wrong += [((), problem) for problem in released.problems(fleet, fleet.hosts, without)]
+    wrong += [((), problem) for problem in released.workload_problems(fleet.runs, fleet.servers, fleet.hosts, without)]
     wrong += [((), problem) for problem in ports_of_runs(fleet.servers, fleet.runs, fleet.hosts)]
     if wrong:
         raise _all(str(path), wrong)

@@ -1,7 +1,7 @@
 """The loader of fleets of runs and servers, in YAML files that use the hosts of another fleet."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -15,6 +15,7 @@ from rackwright.fleet.problems import Detail
 from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.source import BYTES_MAX, Source
 from rackwright.fleet.upgrade import FleetHead
+from rackwright.schema import released
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Name
 from rackwright.schema.problem import Keys, Problem, hint
@@ -49,12 +50,17 @@ class RunsFile(FleetHead):
 
 
 def load(
-    source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCheck, load_hosts: Callable[[Path], Fleet]
+    source: Source,
+    roles: Mapping[str, RoleSource],
+    check_secret: SecretCheck,
+    load_hosts: Callable[[Path], Fleet],
+    without: Collection[str] = (),
 ) -> Fleet:
     """Return the fleet that *source* declares, with the hosts of the fleet that it uses.
 
     Args:
         load_hosts: Loads the fleet that *source* uses.
+        without: Hosts that a twin leaves out, which the fleet in use has as retired ones.
 
     Raises:
         DeclarationError: all errors of the file; the errors of the fleet that it uses come alone and first.
@@ -81,6 +87,8 @@ def load(
             findings.add_below(problem, ("runs",))
         for problem in server_problems(servers, hosts.hosts, hosts.clusters):
             findings.add_below(problem, ("servers",))
+        for problem in released.workload_problems(runs, servers, hosts.hosts, without):
+            findings.add_below(problem, ())
         for problem in ports_of_runs(servers, runs, hosts.hosts):
             findings.add_below(problem, ())
     findings.raise_any()

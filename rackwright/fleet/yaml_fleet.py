@@ -1,6 +1,6 @@
 """The loader of fleets in YAML, which merges groups into hosts and reports all errors with their lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
@@ -16,6 +16,7 @@ from rackwright.fleet.roles import problems as role_problems
 from rackwright.fleet.source import Source
 from rackwright.fleet.upgrade import FleetHead
 from rackwright.schema import host as one_host
+from rackwright.schema import released
 from rackwright.schema.alerts import Alerts
 from rackwright.schema.allow import Allow
 from rackwright.schema.base import SEVERAL_LINES, Many
@@ -105,8 +106,13 @@ PLACEHOLDERS: dict[str, BaseModel] = {
 """Replacements for a drive or a port with errors, so that the other items keep their indexes."""
 
 
-def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCheck) -> Fleet:
+def load(
+    source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCheck, without: Collection[str] = ()
+) -> Fleet:
     """Return the fleet that the YAML file *source* declares.
+
+    Args:
+        without: Hosts that a twin leaves out, which become retired ones.
 
     Raises:
         DeclarationError: all errors of the file.
@@ -116,7 +122,7 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
     findings.add_details(FleetFile, _details(FleetFile, layers.source.data), ())
     for name, group in layers.groups.items():
         _check_group(name, group, findings)
-    hosts = {name: _host(name, layers, findings) for name in layers.hosts}
+    hosts = released.leave_out({name: _host(name, layers, findings) for name in layers.hosts}, without)
     known = {name: host for name, host in hosts.items() if name not in layers.hosts_without_group}
     for problem in problems(known):
         findings.add_below(problem, ())
@@ -139,6 +145,8 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
             if cluster.api and (wrong := check_secret(cluster.api.secret, TOKEN_SHORTEST, FORMS["issued"])):
                 findings.add_below(wrong, ("clusters", name, "api", "token"))
         for problem in placement_problems(common.placement, common.buckets, hosts):
+            findings.add_below(problem, ())
+        for problem in released.problems(common, hosts, without):
             findings.add_below(problem, ())
         if not any(isinstance(host, PartialHost) for host in hosts.values()):  # the addresses may be wrong there
             for problem in monitoring_problems(common.monitoring, hosts, check_secret):

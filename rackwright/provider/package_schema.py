@@ -41,6 +41,11 @@ CONFIG: dict[str, Schema] = {
         "items": {"type": "string"},
         "description": "Hosts that the twin runs as containers.",
     },
+    "without": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Hosts that the twin leaves out.",
+    },
     "mirrors": {"type": "string", "description": "`lent` gives hosts of a twin the mirrors of this computer."},
     "workloads": {
         "type": "string",

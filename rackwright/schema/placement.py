@@ -18,10 +18,13 @@ class OnHosts(Protocol):
 
 
 def members(workload: OnHosts, hosts: Mapping[str, Host]) -> tuple[str, ...]:
-    """Return the names of the hosts of *workload*, in its own order, or for a group in the order of the fleet."""
+    """Return the names of the hosts of *workload*, in its own order, or for a group in the order of the fleet.
+
+    Retired hosts of the group are none of them.
+    """
     if workload.group is None:
         return workload.hosts
-    return tuple(name for name, host in hosts.items() if host.group == workload.group)
+    return tuple(name for name, host in hosts.items() if host.group == workload.group and not host.retired)
 
 
 def problems(workload: OnHosts, noun: str, once: str, help: str) -> Iterator[Problem]:

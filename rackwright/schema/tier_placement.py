@@ -92,4 +92,5 @@ def problems(
 
 def hosts_of(rule: PlacementRule, hosts: Mapping[str, Host]) -> tuple[str, ...]:
     """Return the hosts of *rule* that have its tier."""
-    return tuple(name for name in rule.hosts or hosts if name in hosts and rule.tier in hosts[name].tier_names)
+    names = rule.hosts or [name for name, host in hosts.items() if not host.retired]
+    return tuple(name for name in names if name in hosts and rule.tier in hosts[name].tier_names)

@@ -1,11 +1,11 @@
 """The fleet scaled for a virtual twin on one computer."""
 
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
 
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Host
 from rackwright.schema.problem import Problem, hint
+from rackwright.schema.released import WITHOUT
 from rackwright.schema.tier import Tier
 from rackwright.schema.units import format_size
 
@@ -52,18 +52,12 @@ def roles_of_vendors(host: Host) -> Iterator[str]:
             yield role
 
 
-def container_problems(names: Any, fleet: Fleet) -> Iterator[Problem]:
-    """Yield the problems of *names*, which should be a list of hosts that can be containers."""
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        example = ", ".join(list(fleet.hosts)[:2])
-        yield Problem(f"got {names!r}", "containers are a list of hosts", f"Write it like [{example}]")
-        return
+def unknown_hosts(names: Sequence[str], hosts: Collection[str]) -> Iterator[Problem]:
+    """Yield a problem for each of *names* in a list of a stack's settings that is none of the fleet's *hosts*."""
     for index, name in enumerate(names):
-        if name not in fleet.hosts:
-            expected, help = (
-                f"hosts of the fleet: {', '.join(fleet.hosts)}",
-                hint(name, fleet.hosts, f"Remove {name}, which the fleet does not have", taken=names),
-            )
+        if name not in hosts:
+            help = hint(name, hosts, f"Remove {name}, which the fleet does not have", taken=names)
+            expected = f"hosts of the fleet: {', '.join(hosts)}"
             yield Problem(f"got {name!r}", expected, help, (index,))
 
 
@@ -76,7 +70,7 @@ def machine_problems(fleet: Fleet, containers: Collection[str], setting: str, fi
     """
     if others := [name for name, host in fleet.hosts.items() if host.os != SYSTEM]:
         problem = f"got {fleet.hosts[others[0]].os} on {', '.join(others)}"
-        help = "Check this fleet with a stack whose target is rack"
+        help = f"Leave them out: write `{WITHOUT}: [{', '.join(others)}]` in {file}"
         yield Problem(problem, f"hosts of a twin run {SYSTEM}", help, ("hosts", others[0], "os"))
     wrong = {
         name: next(tier for tier, declared in host.tiers.items() if declared.provided)

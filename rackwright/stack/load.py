@@ -16,18 +16,21 @@ from rackwright.locations import relative_path
 from rackwright.schema import secret
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.problem import Problem
+from rackwright.schema.released import WITHOUT
 from rackwright.schema.twin import twin_of
 from rackwright.stack import passphrase, published, store_urls
 from rackwright.stack.endpoints import rack_endpoint, twin_endpoints
 from rackwright.stack.salt import salt
 from rackwright.stack.secret_settings import read_secret_lengths
 from rackwright.stack.settings import (
+    CONTAINERS,
     MIRRORS,
     RACK,
     TWIN,
     WORKLOADS,
+    check_host_list,
     lends,
-    load_containers,
+    load_host_list,
     loan_notices,
     settings,
     settings_file,
@@ -66,20 +69,33 @@ def load_stack(name: str, project: Path) -> Stack:
             return secret.length_problem(name, reference, secret_lengths.get(reference), shortest, form)
         return secret.missing_problem(name, reference, form, virtual)
 
+    twin_stack = stack_of_twin(name, project, values["target"])
+    if twin_stack != name and not _uses(path):
+        twin_stack = name
+    lists: dict[str, tuple[str, ...]] = {CONTAINERS: (), WITHOUT: ()}
+    for setting in lists:
+        with collect(wrong):
+            lists[setting] = load_host_list(setting, twin_stack, project, values["target"])
+    without = lists[WITHOUT]
     files = locations.repository()
     roles = Roles(files)
     fleet: Fleet | None = None
     with collect(wrong):
-        fleet = load_fleet(relative_path(path), roles, check_secret)
+        fleet = load_fleet(relative_path(path), roles, check_secret, without=without)
     if not virtual:
         with collect(wrong):
             published.check(relative_path(path), fleet)
     if fleet is None or secret_lengths is None:
         raise DeclarationError(*wrong)
+    for setting, names in lists.items():
+        with collect(wrong):
+            check_host_list(setting, names, settings_source(twin_stack, project), fleet.hosts)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
     maintenance = _maintenance(fleet, datetime.now(UTC))
-    unchanged = {**maintenance, **dict.fromkeys(sorted(retired), "retired, and left as it is")}
+    containers = frozenset(lists[CONTAINERS]) - retired
+    unchanged = {**maintenance, **dict.fromkeys(sorted(retired - {*without}), "retired, and left as it is")}
+    unchanged |= dict.fromkeys(sorted(without), "left out of the twin")
     host_notices = tuple(f"{host}: {text}" for host, text in unchanged.items())
     # a host has one key of digests, which an auditor's probe accepts, for all fleets that declare things on the host
     key = salt(read(relative_path(path.with_name(fleet.uses))).data["fleet"] if fleet.uses else fleet.fleet, project)
@@ -89,12 +105,8 @@ def load_stack(name: str, project: Path) -> Stack:
         else {}
     )
     repository = Repository(load_templates(files), roles, key, derived_values, root=files)
-    twin_stack = stack_of_twin(name, project, values["target"]) if fleet.uses else name
-    containers: frozenset[str] = frozenset()
     lends_mirrors = lends_workloads = False
     urls: Mapping[str, str] = {}
-    with collect(wrong):
-        containers = load_containers(twin_stack, project, values["target"], fleet)
     with collect(wrong):
         lends_mirrors = lends(MIRRORS, twin_stack, project, virtual)
     with collect(wrong):
@@ -134,6 +146,13 @@ def load_stack(name: str, project: Path) -> Stack:
         store_hosts=store_urls.hosts(fleet, urls),
         **shared,
     )
+
+
+def _uses(fleet: Path) -> bool:
+    """Return whether a fleet uses the hosts of another; a file with errors, which its loader reports, does not."""
+    with contextlib.suppress(DeclarationError):
+        return fleet.suffix == ".yaml" and "uses" in read(relative_path(fleet)).data
+    return False
 
 
 def neighbours(stack: Stack) -> Iterator[Stack]:

@@ -71,10 +71,10 @@ def _help(stack: Stack, built: Sequence[str], keys: Sequence[VendorUse]) -> str:
     lock, way = stack.lock, ""
     if lock is not None and lock.rackwright != __version__:
         way = f"Install rackwright {lock.rackwright}, or r"
-    run = " and ".join([", ".join(built), relock] if built else [relock])
-    check = ", check the changes," if lock is not None else ""
+    steps = [*built, relock, *(["check the changes"] if lock is not None else [])]
+    comma = "," if len(steps) > 1 else ""
     declare = "; or declare repository_key" if keys else ""
-    return f"{way or 'R'}un {run}{check} and commit the lock{declare}"
+    return f"{way or 'R'}un {', '.join(steps)}{comma} and commit the lock{declare}"
 
 
 def _missing_lock(stack: Stack, keys: Sequence[VendorUse]) -> Iterator[_Cause]:

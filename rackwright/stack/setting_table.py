@@ -35,6 +35,11 @@ SETTINGS: Mapping[str, Setting] = {
         " others are virtual machines.",
         True,
     ),
+    "without": Setting(
+        "`[HOST, …]`",
+        "Hosts that the twin leaves out, such as those of another system or processor than this computer's.",
+        True,
+    ),
     "mirrors": Setting(
         "`lent`",
         "Hosts of the twin install from this computer's package mirrors, or with `mirror` in the fleet from its local"

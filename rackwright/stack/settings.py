@@ -1,7 +1,7 @@
 """The settings of a stack in ``stacks/Pulumi.NAME.yaml``: its fleet, its target, and what the target lends."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rackwright import locations
@@ -10,7 +10,8 @@ from rackwright.fleet.source import BYTES_MAX, Source, read
 from rackwright.locations import relative_path
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.problem import Problem, hint
-from rackwright.schema.twin import container_problems
+from rackwright.schema.released import WITHOUT
+from rackwright.schema.twin import unknown_hosts
 
 SETTINGS = ("fleet", "target")
 
@@ -96,23 +97,31 @@ def stack_of_twin(name: str, project: Path, target: str) -> str:
     return own if own != target and settings_file(own, project).is_file() else name
 
 
-def load_containers(name: str, project: Path, target: str, fleet: Fleet) -> frozenset[str]:
-    """Return the hosts of *fleet* in the list ``rackwright:containers`` of ``stacks/Pulumi.<name>.yaml``."""
+_HOST_LISTS = {CONTAINERS: "has containers", WITHOUT: "leaves hosts out"}
+"""The settings that are lists of a twin's hosts, each with what only a twin does."""
+
+
+def load_host_list(setting: str, name: str, project: Path, target: str) -> tuple[str, ...]:
+    """Return the names in the list *setting* of ``stacks/Pulumi.<name>.yaml``, which a twin alone may have."""
     source = settings_source(name, project)
-    names = source.data["config"].get(CONTAINERS)
+    names = source.data["config"].get(setting)
     if names is None:
-        return frozenset()
+        return ()
+    wrong: Problem | None = None
     if target == RACK:
-        expected, help = (
-            f"only a twin has containers, and the target is {RACK}",
-            f"Remove it, or set target to {TWIN}{name}",
-        )
-        wrong = [Problem(f"got {names!r}", expected, help)]
-    else:
-        wrong = list(container_problems(names, fleet))
+        expected = f"only a twin {_HOST_LISTS[setting]}, and the target is {RACK}"
+        wrong = Problem(f"got {names!r}", expected, f"Remove it, or set target to {TWIN}{name}")
+    elif not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        wrong = Problem(f"got {names!r}", "it is a list of hosts", "Write it like [HOST, …]")
     if wrong:
-        raise DeclarationError(*(source.error(problem, ("config", CONTAINERS, *problem.path)) for problem in wrong))
-    return frozenset(names)
+        raise DeclarationError(source.error(wrong, ("config", setting)))
+    return tuple(names)
+
+
+def check_host_list(setting: str, names: Sequence[str], source: Source, hosts: Collection[str]) -> None:
+    """Refuse *names* in the list *setting* of the file *source* that are none of *hosts*, the hosts of the fleet."""
+    if wrong := list(unknown_hosts(names, hosts)):
+        raise DeclarationError(*(source.error(problem, ("config", setting, *problem.path)) for problem in wrong))
 
 
 LENDABLE = {

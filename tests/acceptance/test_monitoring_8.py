@@ -194,8 +194,6 @@ def _take_a_sender_out(lab: Lab) -> None:
     lab.apply()
     need(lab.ssh(OTHER, sending({"MESSAGE": "last"})) == "202", f"{OTHER} is a sender again")
     before = lab.twin
-    settings = lab.fleet_path.parent / f"Pulumi.{lab.stack}.yaml"
-    settings.write_text(settings.read_text().replace(f', "{OTHER}"', ""))  # a retired host is no container of the twin
     lab.edit(lambda content: content["hosts"][OTHER].update(retired=True))
     lab.apply()
     units = lab.ssh(SERVICE, "cd /etc/systemd/system && ls -d *journal-from*").split()

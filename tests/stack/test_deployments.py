@@ -82,8 +82,11 @@ PROGRAMS = {
 def test_a_deployment_is_declared_without_an_error(project: Path, name: str) -> None:
     [lock] = errors_of(name, project)  # which a person fetches first
     programs = PROGRAMS.get(name, ())
-    first = ", ".join(f"`rackwright toolchain {each}`" for each in programs) + " and " if programs else ""
-    assert (lock.id, lock.help) == ("lock-missing", f"Run {first}`rackwright lock --fetch {name}`")
+    steps = ", ".join(
+        f"`rackwright {each}`" for each in (*(f"toolchain {each}" for each in programs), f"lock --fetch {name}")
+    )
+    comma = "," if programs else ""
+    assert (lock.id, lock.help) == ("lock-missing", f"Run {steps}{comma} and commit the lock")
     without_mirror(project)
     assert errors_of(name, project) == [] or name == "bank"  # where packages of Kubernetes have no other source
     assert errors_of(f"{name}-models", project) == []
@@ -184,7 +187,7 @@ def test_a_rack_needs_a_mirror_and_nothing_else(project: Path, monkeypatch: pyte
         checked(project, "hospital")
     [only] = error.value.diagnostics
     assert only.problem == "there is no lock"
-    assert only.help == "Run `rackwright toolchain registry` and `rackwright lock --fetch hospital`"
+    assert only.help == "Run `rackwright toolchain registry`, `rackwright lock --fetch hospital`, and commit the lock"
 
 
 @pytest.mark.parametrize(
