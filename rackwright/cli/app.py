@@ -125,11 +125,12 @@ def doctor(as_json: AsJson = False) -> None:
 def check(stack: StackName, as_json: AsJson = False) -> None:
     """Check a stack's declaration and print all its errors. Needs no connection."""
     from rackwright.stack import feasible
+    from rackwright.stack.missing_members import missing_members
     from rackwright.stack.missing_stacks import missing_stacks
 
     loaded = project.stack(stack)
     hosts, resources = len(loaded.fleet.hosts), len(feasible.check(loaded))
-    notices = [*loaded.notices, *missing_stacks(loaded)]
+    notices = [*loaded.notices, *missing_stacks(loaded), *missing_members(loaded)]
     if loaded.fleet.object_stores:
         from rackwright.stack.store_trust import trust_notices
 

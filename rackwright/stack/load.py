@@ -156,7 +156,7 @@ def _uses(fleet: Path) -> bool:
 
 
 def neighbours(stack: Stack) -> Iterator[Stack]:
-    """Yield the other stacks of the project with runs or servers on the hosts of *stack*, which has some too.
+    """Yield the other stacks of the project with runs or servers on the hosts of *stack*.
 
     Stacks with errors are left out: their own check reports them.
     """
@@ -164,7 +164,7 @@ def neighbours(stack: Stack) -> Iterator[Stack]:
     if not settings_file(stack.name, stack.project).is_file():
         return  # a stack without a project
     own = settings(stack.name, stack.project)["fleet"]
-    hosts = stack.fleet_file.with_name(str(stack.fleet.uses)).resolve()
+    hosts = stack.fleet_file.with_name(stack.fleet.uses or stack.fleet_file.name).resolve()
     for name in locations.stack_names(stack.project):
         with contextlib.suppress(DeclarationError):
             values = settings(name, stack.project)
