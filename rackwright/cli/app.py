@@ -129,6 +129,8 @@ def check(stack: StackName, as_json: AsJson = False) -> None:
     from rackwright.stack.missing_stacks import missing_stacks
 
     loaded = project.stack(stack)
+    if loaded.fleet.uses and not loaded.is_whole:
+        feasible.check(project.stack(stack, whole=True))  # a rack has what this twin leaves out
     hosts, resources = len(loaded.fleet.hosts), len(feasible.check(loaded))
     notices = [*loaded.notices, *missing_stacks(loaded), *missing_members(loaded)]
     if loaded.fleet.object_stores:

@@ -46,14 +46,17 @@ def workloads_python(name: str, python: Path) -> Path:
     return toolchain.write_python(root or toolchain.launchers_of_installation(), name, python)
 
 
-def stack(name: str) -> "Stack":
-    """Return the stack *name*. A new salt of a real rack is named: in a copy of a project it is a second one."""
+def stack(name: str, whole: bool = False) -> "Stack":
+    """Return the stack *name*, or of a twin the *whole* one. A new salt of a real rack is named.
+
+    In a copy of a project it is a second one.
+    """
     from rackwright.stack import load_stack
 
     root = directory()
     salts = root / ".rackwright" / "salts"
     before = {*salts.glob("*")}
-    loaded = load_stack(name, root)
+    loaded = load_stack(name, root, whole)
     if loaded.twin is None:
         for path in sorted({*salts.glob("*")} - before):
             notify(Diagnostic(str(path), *NEW_SALT, note=NEW_SALT_NOTE).render("warning"))

@@ -46,6 +46,11 @@ CONFIG: dict[str, Schema] = {
         "items": {"type": "string"},
         "description": "Hosts that the twin leaves out.",
     },
+    "environments": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Environments of role `workloads` that hosts of the twin have.",
+    },
     "mirrors": {"type": "string", "description": "`lent` gives hosts of a twin the mirrors of this computer."},
     "workloads": {
         "type": "string",

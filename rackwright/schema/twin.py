@@ -52,13 +52,16 @@ def roles_of_vendors(host: Host) -> Iterator[str]:
             yield role
 
 
-def unknown_hosts(names: Sequence[str], hosts: Collection[str]) -> Iterator[Problem]:
-    """Yield a problem for each of *names* in a list of a stack's settings that is none of the fleet's *hosts*."""
+def unknown_names(names: Sequence[str], known: Collection[str], noun: str) -> Iterator[Problem]:
+    """Yield a problem for each of *names* in a list of a stack's settings that is none of the *known* ones.
+
+    Args:
+        noun: What the names are, like "hosts of the fleet".
+    """
     for index, name in enumerate(names):
-        if name not in hosts:
-            help = hint(name, hosts, f"Remove {name}, which the fleet does not have", taken=names)
-            expected = f"hosts of the fleet: {', '.join(hosts)}"
-            yield Problem(f"got {name!r}", expected, help, (index,))
+        if name not in known:
+            help = hint(name, known, f"Remove {name}", taken=names)
+            yield Problem(f"got {name!r}", f"{noun}: {', '.join(known)}", help, (index,))
 
 
 def machine_problems(fleet: Fleet, containers: Collection[str], setting: str, file: str) -> Iterator[Problem]:

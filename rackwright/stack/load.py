@@ -18,19 +18,21 @@ from rackwright.schema.fleet import Fleet
 from rackwright.schema.problem import Problem
 from rackwright.schema.released import WITHOUT
 from rackwright.schema.twin import twin_of
-from rackwright.stack import passphrase, published, store_urls
+from rackwright.stack import environments, passphrase, published, store_urls
 from rackwright.stack.endpoints import rack_endpoint, twin_endpoints
 from rackwright.stack.salt import salt
 from rackwright.stack.secret_settings import read_secret_lengths
 from rackwright.stack.settings import (
     CONTAINERS,
+    ENVIRONMENTS,
+    LISTS,
     MIRRORS,
     RACK,
     TWIN,
     WORKLOADS,
-    check_host_list,
+    check_list,
     lends,
-    load_host_list,
+    load_list,
     loan_notices,
     settings,
     settings_file,
@@ -40,8 +42,11 @@ from rackwright.stack.settings import (
 from rackwright.stack.stack import Stack, secret_references
 
 
-def load_stack(name: str, project: Path) -> Stack:
+def load_stack(name: str, project: Path, whole: bool = False) -> Stack:
     """Return the stack *name* of the project in *project*.
+
+    Args:
+        whole: Whether a twin has all runs and servers, also those whose environment its hosts do not have.
 
     Raises:
         DeclarationError: all errors of its settings or its fleet, with places.
@@ -72,11 +77,11 @@ def load_stack(name: str, project: Path) -> Stack:
     twin_stack = stack_of_twin(name, project, values["target"])
     if twin_stack != name and not _uses(path):
         twin_stack = name
-    lists: dict[str, tuple[str, ...]] = {CONTAINERS: (), WITHOUT: ()}
+    lists: dict[str, tuple[str, ...] | None] = dict.fromkeys(LISTS)
     for setting in lists:
         with collect(wrong):
-            lists[setting] = load_host_list(setting, twin_stack, project, values["target"])
-    without = lists[WITHOUT]
+            lists[setting] = load_list(setting, twin_stack, project, values["target"])
+    without = lists[WITHOUT] or ()
     files = locations.repository()
     roles = Roles(files)
     fleet: Fleet | None = None
@@ -87,13 +92,15 @@ def load_stack(name: str, project: Path) -> Stack:
             published.check(relative_path(path), fleet)
     if fleet is None or secret_lengths is None:
         raise DeclarationError(*wrong)
+    made = roles[environments.ROLE].options[f"{environments.ROLE}_environments"]["choices"]
     for setting, names in lists.items():
         with collect(wrong):
-            check_host_list(setting, names, settings_source(twin_stack, project), fleet.hosts)
+            known = made if setting == ENVIRONMENTS else fleet.hosts
+            check_list(setting, names or (), settings_source(twin_stack, project), known)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
     maintenance = _maintenance(fleet, datetime.now(UTC))
-    containers = frozenset(lists[CONTAINERS]) - retired
+    containers = frozenset(lists[CONTAINERS] or ()) - retired
     unchanged = {**maintenance, **dict.fromkeys(sorted(retired - {*without}), "retired, and left as it is")}
     unchanged |= dict.fromkeys(sorted(without), "left out of the twin")
     host_notices = tuple(f"{host}: {text}" for host, text in unchanged.items())
@@ -133,8 +140,16 @@ def load_stack(name: str, project: Path) -> Stack:
         return Stack(fleet=fleet, endpoints=endpoints, notices=host_notices, **shared)
     twin = values["target"].removeprefix(TWIN)
     endpoints = twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
-    scaled, notices = twin_of(fleet, containers)
-    notices = (*notices, *without_loan, *store_urls.notices(fleet, urls), *_cluster_notices(fleet), *host_notices)
+    kept = fleet if whole else environments.keep(fleet, lists[ENVIRONMENTS], roles)
+    scaled, notices = twin_of(kept, containers)
+    notices = (
+        *notices,
+        *environments.notices(fleet, kept),
+        *without_loan,
+        *store_urls.notices(fleet, urls),
+        *_cluster_notices(fleet),
+        *host_notices,
+    )
     return Stack(
         fleet=scaled,
         endpoints=endpoints,
@@ -142,6 +157,7 @@ def load_stack(name: str, project: Path) -> Stack:
         containers=containers,
         lends_mirrors=lends_mirrors,
         lends_workloads=lends_workloads,
+        is_whole=kept is fleet,
         notices=notices,
         store_hosts=store_urls.hosts(fleet, urls),
         **shared,

@@ -55,8 +55,9 @@ def problems(stack: Stack, resources: Iterable[tuple[Spec, Sequence[Claim]]]) ->
     built = build_commands(promised if is_incomplete else (package for _, package in lacking))
     first, *others = causes
     note = "; ".join(part for part in (first.note, *map(_clause, others)) if part)
-    id = "lock-missing" if is_incomplete or stack.lock is None else "lock-outdated"
-    yield Diagnostic(str(stack.lock_file), first.problem, first.expected, _help(stack, built, keys), note, id=id)
+    texts = (str(stack.lock_file), first.problem, first.expected, _help(stack, built, keys), note)
+    is_missing = is_incomplete or stack.lock is None
+    yield Diagnostic(*texts, id="lock-missing") if is_missing else Diagnostic(*texts, id="lock-outdated")
 
 
 def _clause(cause: _Cause) -> str:

@@ -5,9 +5,7 @@ from collections.abc import Iterator, Sequence
 from rackwright.errors import Diagnostic
 from rackwright.schema.run import Run
 from rackwright.schema.server import Server
-from rackwright.stack import vllm
-from rackwright.stack.environments import ROLE, made_environments, role_variables
-from rackwright.stack.servers import ENVIRONMENTS
+from rackwright.stack.environments import ROLE, made_environments, role_variables, suitable
 from rackwright.stack.stack import Stack
 
 DECLARED = "`environment: {path: …}`, one that is on the hosts already"
@@ -16,13 +14,10 @@ LENT = "`environment: {path: /opt/workloads}`, which this twin lends its contain
 
 def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
     """Yield an error for each run and server that declares no environment, and for whose hosts the role makes none."""
-    needs: dict[str, tuple[Run | Server, Sequence[str]]] = {}
-    for name, run in stack.fleet.runs.items():
-        needs[f"runs.{name}"] = run, ("training",)
-    for name, server in stack.fleet.servers.items():
-        of_vllm = ("vllm-cpu",) if vllm.computes_on_processors(server) else ("vllm",)
-        needs[f"servers.{name}"] = server, of_vllm if server.vllm else ENVIRONMENTS
-    for place, (workload, names) in needs.items():
+    workloads: dict[str, Run | Server] = {f"runs.{name}": run for name, run in stack.fleet.runs.items()}
+    workloads |= {f"servers.{name}": server for name, server in stack.fleet.servers.items()}
+    for place, workload in workloads.items():
+        names = suitable(workload)
         members = workload.members(stack.fleet.hosts)
         made = {member: made_environments(stack, member) for member in members}
         if workload.environment:

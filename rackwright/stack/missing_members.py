@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from rackwright.schema.fleet import stations
+from rackwright.fleet.load import load_fleet
+from rackwright.schema.fleet import Fleet, stations
 from rackwright.schema.formats import parse_address, parse_url
 from rackwright.schema.server import EVERYWHERE
 from rackwright.stack.load import neighbours
@@ -30,25 +31,27 @@ def missing_members(stack: Stack) -> Iterator[str]:
     networks = stations(hosts)
     owners = {station.address: station.host for several in networks.values() for station in several}
     moving = {str(host.roles[VIRTUAL].get("address")) for host in hosts.values() if VIRTUAL in host.roles}
-    users = [user for user in neighbours(stack) if user.fleet.servers]
+    # with the hosts and servers that a twin leaves out
+    users = [load_fleet(user.fleet_file, stack.repository.roles) for user in neighbours(stack)]
+    users = [user for user in users if user.servers]
     for place, member in members:
         url = parse_url(f"http://{member}")
         address, port = str(parse_address(str(url.hostname))), url.port
         if owner := owners.get(address):
             if users and not _listens(users, owner, address, port):
-                names = " and ".join(user.name for user in users)
+                names = " and ".join(user.fleet for user in users)
                 yield f"{place}: no server of {names} listens there on {owner}. Correct the port, or declare the server"
         elif address not in moving and (near := [each for each in networks if parse_address(address) in each]):
             yield f"{place}: no host of this fleet has this address of {near[0]}. Correct it, if it is none of others"
 
 
-def _listens(users: Sequence[Stack], owner: str, address: str, port: int | None) -> bool:
+def _listens(users: Sequence[Fleet], owner: str, address: str, port: int | None) -> bool:
     """Return whether a server of *users* listens on this address and port of the host *owner*."""
     return any(
         server.on == "hosts"
         and server.port == port
-        and owner in server.members(user.fleet.hosts)
-        and server.address(user.fleet.hosts[owner]) in (EVERYWHERE, address)
+        and owner in server.members(user.hosts)
+        and server.address(user.hosts[owner]) in (EVERYWHERE, address)
         for user in users
-        for server in user.fleet.servers.values()
+        for server in user.servers.values()
     )

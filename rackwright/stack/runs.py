@@ -10,7 +10,7 @@ from rackwright.kinds.training_run.spec import TrainingSpec, WorkerPart
 from rackwright.schema.run import Run, address
 from rackwright.schema.secret import name_of
 from rackwright.stack import pods
-from rackwright.stack.environments import environment_path
+from rackwright.stack.environments import environment_path, suitable
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.servers import GpuAssignments
 from rackwright.stack.stack import Stack
@@ -53,7 +53,7 @@ def _in_pods(stack: Stack, name: str, run: Run) -> Iterator[DeclaredResource]:
         grace_seconds=run.grace_seconds,
         provenance=_provenance(stack, run, members),
     )
-    environment = environment_path(stack, run.environment, members, ["training"], "/opt/workloads")
+    environment = environment_path(stack, run.environment, members, suitable(run), "/opt/workloads")
     assert run.pods is not None
     yield from pods.resources(stack, members, run.pods, name, environment, part)
 
@@ -75,7 +75,7 @@ def _spec(stack: Stack, name: str, run: Run, host: str, gpus: GpuAssignments) ->
         ),
         interface=hosts[host].fabric if several else None,
         gpus=gpus.get((f"run-{name}", host)),
-        environment=environment_path(stack, run.environment, members, ["training"], "/opt/workloads"),
+        environment=environment_path(stack, run.environment, members, suitable(run), "/opt/workloads"),
         mount=hosts[host].tiers[run.checkpoints.tier].mount,
         key=name_of(stack.fleet.key),
         tracking_server=tracking.server(run, hosts, stack.repository.roles) if host == members[0] else None,

@@ -17,7 +17,7 @@ from rackwright.schema.secret import name_of
 from rackwright.schema.server import EVERYWHERE, Server, settings
 from rackwright.stack import pods, vllm
 from rackwright.stack.adapters import adapters
-from rackwright.stack.environments import environment_path
+from rackwright.stack.environments import environment_path, suitable
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 from workloads.quantize import versions
@@ -32,8 +32,6 @@ LANGUAGE = model_directory.LANGUAGE
 """Runtimes of language models."""
 LANGUAGE_SETTINGS = ("gpu_layers", "embeddings")
 """Settings that only servers of language models have, beside vllm."""
-ENVIRONMENTS = ("serving", "training")
-"""Suitable environments of role workloads, the best one first."""
 
 
 def computes_on_gpus(stack: Stack, name: str, server: Server) -> bool:
@@ -186,11 +184,9 @@ def _check_runtime(name: str, server: Server, model: Model | None) -> None:
 def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dict[str, Any]:
     """Return the fields of the spec that are equal on all hosts of a server."""
     members = server.members(stack.fleet.hosts)
-    environments: tuple[str, ...] = ENVIRONMENTS
     runs_vllm = server.vllm is not None or (model is not None and model.runtime == "vllm")
-    if runs_vllm:
-        environments = ("vllm-cpu",) if vllm.computes_on_processors(server) else ("vllm",)
-    environment = environment_path(stack, server.environment, members, environments, "/opt/serving")
+    names = suitable(server, runs_vllm)
+    environment = environment_path(stack, server.environment, members, names, "/opt/serving")
     return {
         "fleet": stack.fleet.fleet,
         "name": name,

@@ -40,6 +40,12 @@ SETTINGS: Mapping[str, Setting] = {
         "Hosts that the twin leaves out, such as those of another system or processor than this computer's.",
         True,
     ),
+    "environments": Setting(
+        "`[NAME, …]`",
+        "Environments of role `workloads` that the twin has, of those that the fleet declares; without it all. Those of"
+        " training and of vLLM take 13 GB on each host. Runs and servers that need another one are left out.",
+        True,
+    ),
     "mirrors": Setting(
         "`lent`",
         "Hosts of the twin install from this computer's package mirrors, or with `mirror` in the fleet from its local"

@@ -11,12 +11,15 @@ from rackwright.locations import relative_path
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.problem import Problem, hint
 from rackwright.schema.released import WITHOUT
-from rackwright.schema.twin import unknown_hosts
+from rackwright.schema.twin import unknown_names
 
 SETTINGS = ("fleet", "target")
 
 
 CONTAINERS = "rackwright:containers"
+
+
+ENVIRONMENTS = "rackwright:environments"
 
 
 MIRRORS = "rackwright:mirrors"
@@ -97,30 +100,36 @@ def stack_of_twin(name: str, project: Path, target: str) -> str:
     return own if own != target and settings_file(own, project).is_file() else name
 
 
-_HOST_LISTS = {CONTAINERS: "has containers", WITHOUT: "leaves hosts out"}
-"""The settings that are lists of a twin's hosts, each with what only a twin does."""
+LISTS = {
+    CONTAINERS: ("hosts", "has containers"),
+    WITHOUT: ("hosts", "leaves hosts out"),
+    ENVIRONMENTS: ("environments", "leaves environments out"),
+}
+"""The settings of a twin that are lists: what they have, and what only a twin does."""
 
 
-def load_host_list(setting: str, name: str, project: Path, target: str) -> tuple[str, ...]:
-    """Return the names in the list *setting* of ``stacks/Pulumi.<name>.yaml``, which a twin alone may have."""
+def load_list(setting: str, name: str, project: Path, target: str) -> tuple[str, ...] | None:
+    """Return the names in the list *setting* of ``stacks/Pulumi.<name>.yaml``; None if it is not there."""
     source = settings_source(name, project)
     names = source.data["config"].get(setting)
     if names is None:
-        return ()
+        return None
     wrong: Problem | None = None
+    noun, does = LISTS[setting]
     if target == RACK:
-        expected = f"only a twin {_HOST_LISTS[setting]}, and the target is {RACK}"
+        expected = f"only a twin {does}, and the target is {RACK}"
         wrong = Problem(f"got {names!r}", expected, f"Remove it, or set target to {TWIN}{name}")
     elif not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-        wrong = Problem(f"got {names!r}", "it is a list of hosts", "Write it like [HOST, …]")
+        wrong = Problem(f"got {names!r}", f"it is a list of {noun}", "Write it like [NAME, …]")
     if wrong:
         raise DeclarationError(source.error(wrong, ("config", setting)))
     return tuple(names)
 
 
-def check_host_list(setting: str, names: Sequence[str], source: Source, hosts: Collection[str]) -> None:
-    """Refuse *names* in the list *setting* of the file *source* that are none of *hosts*, the hosts of the fleet."""
-    if wrong := list(unknown_hosts(names, hosts)):
+def check_list(setting: str, names: Sequence[str], source: Source, known: Collection[str]) -> None:
+    """Refuse *names* in the list *setting* of the file *source* that are none of the *known* ones."""
+    noun, _ = LISTS[setting]
+    if wrong := list(unknown_names(names, known, f"{noun} of {'the fleet' if noun == 'hosts' else 'role workloads'}")):
         raise DeclarationError(*(source.error(problem, ("config", setting, *problem.path)) for problem in wrong))
 
 

@@ -67,6 +67,8 @@ class Stack:
     """Whether hosts of the twin get packages from the mirrors of this computer."""
     lends_workloads: bool = False
     """Whether containers of the twin have the workloads' environment of this computer."""
+    is_whole: bool = True
+    """Whether a twin has all environments, runs and servers of the fleet."""
     notices: tuple[str, ...] = ()
     """Notes about the target, for the operator."""
     fleet_file: Path = Path()

@@ -5,8 +5,6 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from rackwright.schema.secret import derive_value
 from tests.support.acceptance import line
 from tests.support.deployments import Deployment, deployment
@@ -40,11 +38,7 @@ def _lend(lab: Deployment) -> None:
 
     The twin gives it to its hosts when it starts.
     """
-    settings = lab.fleet_path.parents[1] / f"Pulumi.{lab.stack}.yaml"
-    yaml = YAML()
-    content = yaml.load(settings)
-    content["config"]["rackwright:workloads"] = "lent"
-    yaml.dump(content, settings)
+    lab.set("workloads", "lent")
 
     def without_environments(fleet: Any) -> None:
         del fleet["groups"]["gpu-nodes"]["roles"]["workloads"]

@@ -14,9 +14,10 @@ OUT = f"/srv/hot/runs/{RUN}"
 
 
 def with_training(fleet: Any) -> None:
-    """Give the service host the environment that trains, which the smaller hospital leaves out."""
-    roles = fleet["hosts"][HOST]["roles"]
-    roles["workloads"] = {"environments": ["training", "serving"]}
+    """Give the service host alone the environment that trains."""
+    servers = fleet["groups"]["servers"]["roles"]["workloads"]
+    fleet["hosts"][HOST]["roles"]["workloads"] = {**servers, "environments": ["training", "serving"]}
+    servers["environments"] = ["serving"]
 
 
 def on_processors(fleet: Any) -> None:
@@ -39,6 +40,7 @@ def work(lab: Deployment) -> str:
     lab.log("a base model and letters")
     lab.workload("tests.support.models.chat", "make", "models/made")
     lab.edit(with_training)
+    lab.set("environments", ["training", "serving"])
     lab.rackwright("lock", "--fetch", lab.stack, status=0)
     lab.up()
     # at the same paths as here, where it is exported and learns more

@@ -59,14 +59,14 @@ def without_containers(project: Path, name: str) -> None:
 
 def errors_of(name: str, project: Path) -> list[Diagnostic]:
     try:
-        assert feasible.check(load_stack(name, project))
+        assert feasible.check(load_stack(name, project, whole=name.endswith("-models")))
     except DeclarationError as errors:
         return list(errors.diagnostics)
     return []
 
 
 def checked(project: Path, name: str) -> Stack:
-    stack = load_stack(name, project)
+    stack = load_stack(name, project, whole=name.endswith("-models"))
     assert feasible.check(stack)
     return stack
 
@@ -123,7 +123,7 @@ def test_the_hospital_shares_its_third_host(project: Path) -> None:
 
 
 def test_pods_and_units_of_the_bank_share_its_hosts(project: Path) -> None:
-    resources = {each.name: each.spec for each in feasible.check(load_stack("bank-models", project))}
+    resources = {each.name: each.spec for each in feasible.check(load_stack("bank-models", project, whole=True))}
     assert resources.keys() == {
         *(f"{host}/credit" for host in ("gpu-01", "gpu-02", "gpu-03", "cp-01")), "gpu-04/letters", "gpu-01/desk",
         *(f"{host}/screening" for host in ("gpu-02", "gpu-03", "gpu-04", "cp-01")), "gpu-02/desk",
@@ -153,7 +153,7 @@ def test_a_mistake_in_models_is_named(project: Path, name: str, old: str, new: s
 
 
 def test_its_models_run_on_its_hosts(project: Path) -> None:
-    resources = {each.name: each.spec for each in feasible.check(load_stack("hospital-models", project))}
+    resources = {each.name: each.spec for each in feasible.check(load_stack("hospital-models", project, whole=True))}
     assert resources.keys() == {
         "service-01/letters", "gpu-01/r1", "gpu-02/r1", "service-01/triage", "service-01/images",
     }  # fmt: skip
@@ -221,7 +221,7 @@ def test_an_environment_that_the_hosts_of_a_server_lack_is_named_with_what_to_wr
     path = project / "stacks/hospital/hospital.yaml"
     path.write_text(path.read_text().replace("environments: [training, serving, vllm]", "environments: [serving]"))
     with pytest.raises(DeclarationError) as error:
-        feasible.check(load_stack("hospital-models", project))
+        feasible.check(load_stack("hospital-models", project, whole=True))
     found = {each.where.rpartition(": ")[2]: each for each in error.value.diagnostics}
     assert found.keys() == {"runs.letters", "servers.r1", "servers.triage"}
     assert found["servers.r1"].problem == "got gpu-01, where role workloads makes serving"
@@ -230,7 +230,7 @@ def test_an_environment_that_the_hosts_of_a_server_lack_is_named_with_what_to_wr
     models = project / "stacks/hospital/models.yaml"
     own = "    environment: {path: /opt/own}\n    hosts:"
     models.write_text(models.read_text().replace("    hosts:", own))
-    assert feasible.check(load_stack("hospital-models", project))
+    assert feasible.check(load_stack("hospital-models", project, whole=True))
 
 
 def test_a_run_that_horovod_would_launch_where_it_is_missing_is_named(project: Path) -> None:
@@ -238,11 +238,11 @@ def test_a_run_that_horovod_would_launch_where_it_is_missing_is_named(project: P
     path = project / "stacks/hospital/models.yaml"
     path.write_text(path.read_text().replace("    recipe: lora\n", "    recipe: lora\n    launcher: horovod\n"))
     with pytest.raises(DeclarationError) as error:
-        feasible.check(load_stack("hospital-models", project))
+        feasible.check(load_stack("hospital-models", project, whole=True))
     [found] = error.value.diagnostics
     assert found.where.rpartition(": ")[2] == "runs.letters"
     assert found.problem == "got service-01, where role workloads makes the environment without Horovod"
     assert "launcher: torchrun" in str(found.help)
     hosts = project / "stacks/hospital/hospital.yaml"
     hosts.write_text(hosts.read_text().replace("horovod: false", "horovod: true"))
-    assert feasible.check(load_stack("hospital-models", project))
+    assert feasible.check(load_stack("hospital-models", project, whole=True))

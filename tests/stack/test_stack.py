@@ -178,7 +178,7 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
         (
             "beta",
             "twin:lab",
-            "config.rackwright:containers: got 'beta'; it is a list of hosts. Write it like [HOST, …].",
+            "config.rackwright:containers: got 'beta'; it is a list of hosts. Write it like [NAME, …].",
         ),
         (
             ["beta"],

@@ -74,9 +74,9 @@ def test_a_retired_host_needs_no_other_change(project: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "problem", "help"),
     [
-        ("edge-02", "got 'edge-02'", "Write it like [HOST, …]"),
+        ("edge-02", "got 'edge-02'", "Write it like [NAME, …]"),
         ("[edge-3]", "got 'edge-3'", "Write edge-02"),
-        ("[5]", "got [5]", "Write it like [HOST, …]"),
+        ("[5]", "got [5]", "Write it like [NAME, …]"),
     ],
 )
 def test_the_setting_is_a_list_of_hosts(value: str, problem: str, help: str, project: Path) -> None:

@@ -26,24 +26,22 @@ Change = Callable[[Any], None]
 
 
 def _smaller_hospital(fleet: Any) -> None:
-    """Leave out the environments of training and of vLLM, which take 13 GB on each host, and bonds.
-
-    Kernels of small virtual machines have no bonds.
-    """
-    servers = fleet["groups"]["servers"]
-    servers["roles"]["workloads"]["environments"] = ["serving"]
-    servers["network"] = {"fabric": "port0"}
+    """Leave out bonds, which kernels of small virtual machines do not have."""
+    fleet["groups"]["servers"]["network"] = {"fabric": "port0"}
     for host in fleet["hosts"].values():
         host["nics"][0]["addresses"] = host.pop("network")["bonds"]["fabric"]["addresses"]
 
 
-def _smaller_bank(fleet: Any) -> None:
-    """Leave out the environments of training and of vLLM, which take 13 GB on each of four hosts."""
-    fleet["groups"]["gpu-nodes"]["roles"]["workloads"]["environments"] = ["serving"]
-
-
-SMALLER: dict[str, Change] = {"hospital": _smaller_hospital, "bank": _smaller_bank}
+SMALLER: dict[str, Change] = {"hospital": _smaller_hospital}
 """Changes of the fleets for two processors and 24 GB, by the name of the example."""
+
+
+def _edit(path: Path, change: Change) -> None:
+    yaml = YAML()
+    content = yaml.load(path)
+    change(content)
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
 
 
 class Deployment(Lab):
@@ -70,11 +68,15 @@ class Deployment(Lab):
 
     def edit_models(self, change: Change) -> None:
         """Change the file of runs and servers. *change* gets its content as a mapping."""
-        yaml = YAML()
-        content = yaml.load(self.models_path)
-        change(content)
-        with self.models_path.open("w", encoding="utf-8") as file:
-            yaml.dump(content, file)
+        _edit(self.models_path, change)
+
+    def set(self, setting: str, value: Any) -> None:
+        """Write a setting of the stack of hosts, such as `environments`."""
+
+        def change(settings: Any) -> None:
+            settings["config"][f"rackwright:{setting}"] = value
+
+        _edit(self.directory / f"stacks/Pulumi.{self.stack}.yaml", change)
 
     def train(self, run: str, host: str, directory: str, changes: dict[str, Any]) -> int:
         """Train by *run* alone, stopped once in between, and return the step from which it went on.
