@@ -56,7 +56,7 @@ def unknown_names(names: Sequence[str], known: Collection[str], noun: str) -> It
     """Yield a problem for each of *names* in a list of a stack's settings that is none of the *known* ones.
 
     Args:
-        noun: What the names are, like "hosts of the fleet".
+        noun: The noun for the known names, like "hosts of the fleet".
     """
     for index, name in enumerate(names):
         if name not in known:

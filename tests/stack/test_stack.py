@@ -172,8 +172,7 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
         (
             ["bata", "beta"],
             "twin:lab",
-            "config.rackwright:containers[0]: got 'bata'; hosts of the fleet: alpha, beta. Remove bata, which the fleet"
-            " does not have.",
+            "config.rackwright:containers[0]: got 'bata'; hosts of the fleet: alpha, beta. Remove bata.",
         ),
         (
             "beta",
