@@ -3,9 +3,10 @@
 import html
 import re
 from collections.abc import Iterator
+from itertools import chain
 
-Sign = tuple[int, int, str]
-"""Begin and end of a sign in the original text, and the sign."""
+from rackwright.masking.mapped import Mapped
+
 ROUNDS = 5
 """Times that a text is decoded: an escape may be escaped."""
 
@@ -30,39 +31,18 @@ _OWN = re.compile("%|=|\\\\|&|[\\[({][ ]?(?:at|@|dot|\\.)", re.IGNORECASE)
 """Signs without which a text has no escape."""
 
 
-def rounds(text: str) -> Iterator[list[Sign]]:
-    """Yield the signs of *text* after each round of decoding that changes them."""
-    places: list[tuple[int, int]] | None = None
+def rounds(text: str) -> Iterator[Mapped]:
+    """Yield *text* after each round of decoding that changes it."""
+    mapped = Mapped.whole(text, text)
     for _ in range(ROUNDS):
-        if not _OWN.search(text):
+        if not _OWN.search(mapped.text):
             return
-        signs = _decode(text, places)
-        if signs is None:
+        found = _ESCAPE.finditer(mapped.text)
+        first = next(found, None)
+        if first is None:
             return
-        yield signs
-        text, places = "".join(sign for *_, sign in signs), [(start, end) for start, end, _ in signs]
-
-
-def _decode(text: str, places: list[tuple[int, int]] | None) -> list[Sign] | None:
-    """Return the signs of *text*, whose characters have *places* in the original; None if it has no escape."""
-    signs: list[Sign] = []
-    place = 0
-    for match in _ESCAPE.finditer(text):
-        signs += _copy(text, places, place, match.start())
-        start, end = match.span()
-        if places is not None:
-            start, end = places[start][0], places[end - 1][1]
-        signs += [(start, end, each) for each in _character(match)]
-        place = match.end()
-    if place == 0:
-        return None
-    return signs + _copy(text, places, place, len(text))
-
-
-def _copy(text: str, places: list[tuple[int, int]] | None, start: int, end: int) -> list[Sign]:
-    if places is None:
-        return [(index, index + 1, text[index]) for index in range(start, end)]
-    return [(*places[index], text[index]) for index in range(start, end)]
+        mapped = mapped.replace((*each.span(), _character(each)) for each in chain([first], found))
+        yield mapped
 
 
 def _character(match: re.Match[str]) -> str:

@@ -2,32 +2,17 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 
-from rackwright.masking.decode import Sign, rounds
+from rackwright.masking.decode import rounds
+from rackwright.masking.mapped import Mapped
 
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 """Letters and signs that are shown as nothing."""
 _CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
 _UNSEEN = frozenset(("Cf", "Mn", "Me"))
 """Categories of characters without a width of their own."""
-
-
-@dataclass(frozen=True)
-class PlainText:
-    """A text in plain form."""
-
-    text: str
-    """The text with ASCII digits, hyphens and blanks in the place of all others, without invisible characters."""
-    _places: Sequence[tuple[int, int]] | None
-    """Begin and end of each character in the original; None if they are those of the text."""
-
-    def original(self, start: int, end: int) -> tuple[int, int]:
-        """Return begin and end in the original of the part from *start* to *end*, which is not empty."""
-        if self._places is None:
-            return start, end
-        return self._places[start][0], self._places[end - 1][1]
 
 
 class _Table(dict[int, str]):
@@ -46,33 +31,32 @@ _CHANGE_LENGTH: set[str] = set()
 _TABLE = _Table()
 
 
-def fold(text: str) -> PlainText:
-    """Return *text* in plain form, with its escapes as they are."""
+def fold(text: str) -> Mapped:
+    """Return *text* in plain form, with its escapes as they are.
+
+    It has ASCII digits, hyphens and blanks in the place of all others, and no invisible characters.
+    """
     if text.isascii() and not _CONTROL.search(text):
-        return PlainText(text, None)
-    plain = text.translate(_TABLE)
-    if _CHANGE_LENGTH.isdisjoint(text):
-        return PlainText(plain, None)
-    return _with_places((index, index + 1, sign) for index, sign in enumerate(text))
+        return Mapped.whole(text, text)
+    return _fold(Mapped.whole(text, text))
 
 
-def fold_decoded(text: str) -> Iterator[PlainText]:
+def fold_decoded(text: str) -> Iterator[Mapped]:
     """Yield *text* in plain form after each round of decoding its escapes; nothing if it has none.
 
     All rounds count, and the text itself: signs that look like an escape may be a number that is written as such.
     """
-    for signs in rounds(text):
-        yield _with_places(signs)
+    return map(_fold, rounds(text))
 
 
-def _with_places(found: Iterable[Sign]) -> PlainText:
-    signs: list[str] = []
-    places: list[tuple[int, int]] = []
-    for start, end, sign in found:
-        for each in _TABLE[ord(sign)]:
-            signs.append(each)
-            places.append((start, end))
-    return PlainText("".join(signs), places)
+def _fold(mapped: Mapped) -> Mapped:
+    plain = mapped.text.translate(_TABLE)
+    if _CHANGE_LENGTH.isdisjoint(mapped.text):
+        return replace(mapped, text=plain)
+    changes = (
+        (index, index + 1, _TABLE[ord(sign)]) for index, sign in enumerate(mapped.text) if sign in _CHANGE_LENGTH
+    )
+    return mapped.replace(changes, lambda part: part.translate(_TABLE))
 
 
 def _plain(sign: str) -> str:
