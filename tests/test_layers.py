@@ -14,6 +14,7 @@ from tests.support.sources import ROOT, RUN_ON_HOSTS, found_in, shown
 LOWER = (
     "locations",
     "errors",
+    "extras",
     "files",
     "foreign",
     "process_tree",
@@ -40,6 +41,7 @@ MAY_IMPORT = {
     "rackwright.scratch": (),
     "rackwright.progress": (),
     "rackwright.terminal": ("errors",),
+    "rackwright.extras": ("errors", "locations"),
     "rackwright.exit_status": (),
     "rackwright.html_page": ("errors",),
     "rackwright.schema": (
@@ -59,6 +61,7 @@ MAY_IMPORT = {
     "rackwright.fleet": ("errors", "foreign", "locations", "schema", "facts", "core", "kinds"),
     "rackwright.stack": (
         "errors",
+        "extras",
         "foreign",
         "locations",
         "schema",
@@ -102,7 +105,18 @@ MAY_IMPORT = {
         "fleet",
         "stack",
     ),
-    "rackwright.endpoints": ("errors", "foreign", "progress", "scratch", "schema", "facts", "core", "stack", "hosts"),
+    "rackwright.endpoints": (
+        "errors",
+        "extras",
+        "foreign",
+        "progress",
+        "scratch",
+        "schema",
+        "facts",
+        "core",
+        "stack",
+        "hosts",
+    ),
     "rackwright.tiering": (
         "errors",
         "foreign",
@@ -144,6 +158,7 @@ MAY_IMPORT = {
     ),
     "rackwright.status": (
         "errors",
+        "extras",
         "files",
         "foreign",
         "html_page",

@@ -2,20 +2,18 @@
 
 import contextlib
 import os
-import shlex
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from rackwright import locations, masking
-from rackwright.errors import UserError, command
-from rackwright.stack import feasible, load_stack
+from rackwright import extras, locations
+from rackwright.errors import UserError
+from rackwright.stack import load_stack
 from rackwright.stack.settings import CONTAINERS, settings_source
 from rackwright.toolchain import cache, choose, workloads
 from rackwright.twin.container.backend import kernel_problems
@@ -51,8 +49,9 @@ def checks() -> list[Check]:
     return [
         _packages("checkout and fleets", missing["command line"], f"Python {sys.version.split()[0]}"),
         _pulumi(),
-        _module("object stores", feasible.S3_MODULE, feasible.S3_MODULE, "fleets with buckets need"),
-        _module("masking", masking.MODULE, masking.PACKAGE, "`rackwright mask` needs"),
+        _extra("object stores", extras.S3, "fleets with buckets need"),
+        _extra("masking", extras.MASKING, "`rackwright mask` needs"),
+        _extra("dashboards", extras.DASHBOARDS, "`rackwright dashboards` needs"),
         _packages("lock of packages", missing["lock"], "gpg"),
         _packages("twin", missing["twin"], "QEMU, systemd-nspawn and the tools for images"),
         *_containers(),
@@ -102,12 +101,11 @@ def _pulumi() -> Check:
     )
 
 
-def _module(feature: str, module: str, package: str, need: str) -> Check:
-    """Return whether *package* with *module* is installed; *need* ends the sentence "which …"."""
-    if find_spec(module) is not None:
-        return Check(feature, "ready", package)
-    install = command(f"{shlex.quote(sys.executable)} -m pip install {{}}", package)
-    return Check(feature, "later", f"no {package}, which {need}", f"Run {install}")
+def _extra(feature: str, extra: extras.Extra, need: str) -> Check:
+    """Return whether the library *extra* is installed; *need* ends the sentence "which …"."""
+    if extra.is_installed:
+        return Check(feature, "ready", extra.package)
+    return Check(feature, "later", f"no {extra.package}, which {need}", extra.help)
 
 
 def _acceleration() -> Check:

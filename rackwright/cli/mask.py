@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rackwright import terminal
+from rackwright import extras, terminal
 from rackwright.cli import activity, project
 from rackwright.cli.arguments import MODELS, AsJson
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, command, quantity
@@ -41,7 +41,7 @@ def mask(
     from rackwright.masking.policy import load_policy
 
     loaded = load_policy(policy)
-    require_packages()
+    extras.MASKING.require("masking", "the check digits of identifiers")
     if check:
         from rackwright.masking.check import check_data
 
@@ -64,23 +64,6 @@ def mask(
         return
     for line in _lines(report, to):
         terminal.show(line)
-
-
-def require_packages() -> None:
-    """Return if this computer has the packages of masking.
-
-    Raises:
-        SetupError: One is missing.
-    """
-    import sys
-    from importlib.util import find_spec
-
-    from rackwright.masking import MODULE, PACKAGE
-
-    if find_spec(MODULE) is None:
-        problem, expected = f"{PACKAGE} is not installed on this computer", "the check digits of identifiers"
-        help = f"Run {command('{} -m pip install {}', sys.executable, PACKAGE)}"
-        raise SetupError(Diagnostic("masking", problem, expected, help))
 
 
 def _key(stack: str, name: str) -> str:

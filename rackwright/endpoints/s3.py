@@ -2,20 +2,19 @@
 
 import os
 import secrets
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
 
-from rackwright import scratch
+from rackwright import extras, scratch
 from rackwright.core.contract import Call
 from rackwright.core.derived_key import derive_key
 from rackwright.endpoints import minio, restore_result, s3_facts, s3_rights
 from rackwright.endpoints.bounded_session import BoundedSession
 from rackwright.endpoints.proxy import open_proxy
 from rackwright.endpoints.typed_answers import type_answers
-from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed, command
+from rackwright.errors import Diagnostic, EndpointUnreachable, StepFailed
 from rackwright.facts.facts import Facts
 from rackwright.schema.object_store import ObjectStore
 from rackwright.stack import Stack
@@ -26,10 +25,6 @@ ANSWER_SECONDS = 60
 ATTEMPTS = 3
 FIRST_SECONDS, FIRST_ATTEMPTS = 15, 2
 """The same for the first request of a reading, which finds out whether the store answers at all."""
-MODULE = "boto3"
-INSTALL = command("{} -m pip install {}", sys.executable, MODULE)
-"""The command that installs the library where this program runs. An extra of this package would name rackwright, which
-an index may have from others."""
 
 
 def connect(stack: Stack, name: str) -> "S3Client":
@@ -168,8 +163,8 @@ def session(region: str, url: str, certificates: str | bool, proxy: str | None =
         from botocore import UNSIGNED
         from botocore.config import Config
     except ImportError:
-        problem = f"{MODULE} is not installed on this computer, and object stores need it"
-        raise SetupError(Diagnostic("object_stores", problem, help=f"Run {INSTALL}")) from None
+        extras.S3.require("object_stores", "the library for object stores")
+        raise
 
     def make(access_key: str | None, secret_key: str | None, first: bool = False) -> Any:
         own = botocore.session.Session()

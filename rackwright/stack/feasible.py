@@ -2,10 +2,9 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 
+from rackwright import extras
 from rackwright.core import contract
 from rackwright.errors import Diagnostic, SetupError, collect, command
 from rackwright.fleet.place import locate_errors
@@ -21,7 +20,6 @@ from rackwright.stack.stack import Stack
 
 CRYPTSETUP = "cryptsetup-bin"
 CRYPTSETUP_PACKAGES = (CRYPTSETUP, "cryptsetup")
-S3_MODULE = "boto3"
 
 
 def check(stack: Stack) -> tuple[DeclaredResource, ...]:
@@ -41,11 +39,8 @@ def check(stack: Stack) -> tuple[DeclaredResource, ...]:
     wrong += [error for rule in _rules(stack, resources) for error in rule]
     if wrong:
         raise locate_errors(stack.fleet_file, wrong)
-    if stack.store_urls and find_spec(S3_MODULE) is None:
-        problem = f"{S3_MODULE} is not installed on this computer"
-        expected = f"the library for the object stores {', '.join(stack.store_urls)}"
-        help = f"Run {command('{} -m pip install {}', sys.executable, S3_MODULE)}"
-        raise SetupError(Diagnostic("object_stores", problem, expected, help))
+    if stack.store_urls:
+        extras.S3.require("object_stores", f"the library for the object stores {', '.join(stack.store_urls)}")
     return resources
 
 

@@ -18,7 +18,7 @@ from rackwright.schema.fleet import Fleet
 from rackwright.schema.problem import Problem
 from rackwright.schema.released import WITHOUT
 from rackwright.schema.twin import twin_of
-from rackwright.stack import environments, passphrase, published, store_urls
+from rackwright.stack import environment_names, passphrase, published, store_urls
 from rackwright.stack.endpoints import rack_endpoint, twin_endpoints
 from rackwright.stack.salt import salt
 from rackwright.stack.secret_settings import read_secret_lengths
@@ -92,7 +92,7 @@ def load_stack(name: str, project: Path, whole: bool = False) -> Stack:
             published.check(relative_path(path), fleet)
     if fleet is None or secret_lengths is None:
         raise DeclarationError(*wrong)
-    made = roles[environments.ROLE].options[f"{environments.ROLE}_environments"]["choices"]
+    made = environment_names.choices(roles)
     for setting, names in lists.items():
         with collect(wrong):
             known = made if setting == ENVIRONMENTS else fleet.hosts
@@ -140,11 +140,11 @@ def load_stack(name: str, project: Path, whole: bool = False) -> Stack:
         return Stack(fleet=fleet, endpoints=endpoints, notices=host_notices, **shared)
     twin = values["target"].removeprefix(TWIN)
     endpoints = twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
-    kept = fleet if whole else environments.keep(fleet, lists[ENVIRONMENTS], roles)
+    kept = fleet if whole else environment_names.keep(fleet, lists[ENVIRONMENTS], roles)
     scaled, notices = twin_of(kept, containers)
     notices = (
         *notices,
-        *environments.notices(fleet, kept),
+        *environment_names.notices(fleet, kept),
         *without_loan,
         *store_urls.notices(fleet, urls),
         *_cluster_notices(fleet),

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from rackwright.errors import Diagnostic
 from rackwright.schema.run import Run
 from rackwright.schema.server import Server
-from rackwright.stack.environments import ROLE, made_environments, role_variables, suitable
+from rackwright.stack.environment_names import suitable
+from rackwright.stack.environments import made_environments, role_variables
+from rackwright.stack.settings import WORKLOADS_ROLE as ROLE
 from rackwright.stack.stack import Stack
 
 DECLARED = "`environment: {path: …}`, one that is on the hosts already"

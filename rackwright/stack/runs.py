@@ -10,7 +10,8 @@ from rackwright.kinds.training_run.spec import TrainingSpec, WorkerPart
 from rackwright.schema.run import Run, address
 from rackwright.schema.secret import name_of
 from rackwright.stack import pods
-from rackwright.stack.environments import environment_path, suitable
+from rackwright.stack.environment_names import suitable
+from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.servers import GpuAssignments
 from rackwright.stack.stack import Stack

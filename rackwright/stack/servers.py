@@ -17,7 +17,8 @@ from rackwright.schema.secret import name_of
 from rackwright.schema.server import EVERYWHERE, Server, settings
 from rackwright.stack import pods, vllm
 from rackwright.stack.adapters import adapters
-from rackwright.stack.environments import environment_path, suitable
+from rackwright.stack.environment_names import suitable
+from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 from workloads.quantize import versions

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rackwright import extras
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.files import write_atomic
 
@@ -130,10 +131,8 @@ def _render(title: str, panels: tuple[DashboardPanel, ...]) -> str:
         from grafana_foundation_sdk.builders import dashboard, prometheus, timeseries
         from grafana_foundation_sdk.cog.encoder import JSONEncoder
     except ImportError:
-        help = "Install rackwright with its extra: pip install 'rackwright[dashboards]'"
-        raise SetupError(
-            Diagnostic("dashboards", "package grafana-foundation-sdk is not installed", help=help)
-        ) from None
+        extras.DASHBOARDS.require("dashboards", "the library that writes dashboards of Grafana")
+        raise
     board = dashboard.Dashboard(title).uid(f"{FOLDER}-{_slug(title)}").tags([FOLDER])
     for panel in panels:
         target = prometheus.Dataquery().expr(panel.query).legend_format(panel.legend).ref_id("A")

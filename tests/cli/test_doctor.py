@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
+from rackwright import extras
 from rackwright.cli import doctor
 from rackwright.cli.app import app
 from rackwright.cli.doctor import Check
@@ -49,13 +50,14 @@ def test_an_accelerator_that_was_never_tried_is_not_ready(monkeypatch):
     )
 
 
-@pytest.mark.parametrize(("found", "state"), [(None, "later"), ("boto3", "ready")])
-def test_the_library_of_object_stores_is_looked_for(monkeypatch, found, state):
-    monkeypatch.setattr(doctor, "find_spec", lambda name: found)
+@pytest.mark.parametrize(("found", "state"), [(None, "later"), ("a module", "ready")])
+@pytest.mark.parametrize("extra", extras.EXTRAS)
+def test_the_library_of_a_single_feature_is_looked_for(monkeypatch, extra, found, state):
+    monkeypatch.setattr(extras, "find_spec", lambda name: found)
 
-    [check] = [each for each in doctor.checks() if each.feature == "object stores"]
-    assert check.state == state and "boto3" in check.details
-    assert ("-m pip install boto3`" in check.help) is (found is None)
+    [check] = [each for each in doctor.checks() if extra.package in each.details]
+    assert check.state == state
+    assert (f"requirements/{extra.name}.txt`" in check.help) is (found is None)
 
 
 CLUSTER = """\

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from rackwright import extras
 from rackwright.errors import DeclarationError, SetupError
 from rackwright.stack import feasible, load_stack
+from tests.support.log import ROOT
 from tests.support.stack_settings import configure, new_project
 
 HEAD = "fleet: small\n"
@@ -136,15 +138,15 @@ def test_a_twin_has_one_system(check: Check) -> None:
 def test_buckets_need_the_library_for_s3(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     message = check(host("one", 1), "rack", after=STORE)
     assert message == "", message
-    here = feasible.find_spec
+    here = extras.find_spec
 
     def without(name: str) -> ModuleSpec | None:
         return None if name == "boto3" else here(name)
 
-    monkeypatch.setattr(feasible, "find_spec", without)
+    monkeypatch.setattr(extras, "find_spec", without)
     message = check(host("one", 1), "rack", after=STORE)
     assert "boto3 is not installed on this computer; the library for the object stores archive" in message
-    assert f"Run `{sys.executable} -m pip install boto3`" in message
+    assert f"Run `{sys.executable} -m pip install --require-hashes --requirement {ROOT}/requirements/s3.txt`" in message
     assert check(host("one", 1), "rack") == ""
 
 
