@@ -172,11 +172,16 @@ def invoke(app: "typer.Typer") -> int:
 
 
 def _show_usage(error: Exception) -> None:
-    """Print an error of the command line's grammar as typer does."""
+    """Print an error of the command line's grammar as typer does, and for a missing stack those that are here."""
     from typer import rich_utils
 
     show: Callable[[Any], None] = rich_utils.rich_format_error  # typer has no public name for the class of *error*
     show(error)
+    if getattr(getattr(error, "param", None), "name", None) == "stack":
+        from rackwright.cli import stacks
+
+        if names := stacks.complete(""):
+            _say(f"stacks here: {', '.join(names)}")
 
 
 def end(status: int) -> NoReturn:

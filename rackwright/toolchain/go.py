@@ -4,15 +4,17 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
+from time import monotonic
 
 from rackwright import process_tree
 from rackwright.errors import Diagnostic, SetupError
-from rackwright.progress import Progress
+from rackwright.progress import Progress, format_remaining
 from rackwright.toolchain import cache
 from rackwright.toolchain.sources import ToolUnavailable
 
@@ -75,28 +77,38 @@ class Go:
     def build(self, programs: Programs, into: Path) -> None:
         """Build *programs*, and report the progress every REPORT_SECONDS."""
         flags = " ".join(("-s -w", *(f"-X {name}={value}" for name, value in programs.stamps.items())))
-        action = ("test", "-c", "-vet=off") if programs.tests else ("build", "-v")
-        arguments = (
-            *action, "-mod=readonly", "-buildvcs=false", "-trimpath", f"-tags={programs.tags}",
-            f"-ldflags={flags}", f"-o={into / programs.place}/", *programs.packages,
-        )  # fmt: skip
-        with self.log.open("a") as log:
+        common = ("-mod=readonly", "-buildvcs=false", "-trimpath", f"-tags={programs.tags}", f"-ldflags={flags}")
+        target = (f"-o={into / programs.place}/", *programs.packages)
+        if programs.tests:  # -v of `go test` is about tests, so that the packages are not listed
+            self._run(("test", "-c", "-vet=off", *common, *target), programs.module, _fetched("compiling"))
+            return
+        stale = ("list", "-deps", "-f", "{{if .Stale}}x{{end}}", *common, *programs.packages)
+        total = self._run(stale, programs.module, _fetched("counting packages")).count("x")
+        start = monotonic()
+
+        def describe(lines: Sequence[bytes]) -> str:
+            done = min(sum(not line.startswith(b"go: ") for line in lines), total)
+            return f"{done} of {total} packages compiled{format_remaining(done, total, monotonic() - start)}"
+
+        self._run(("build", "-v", *common, *target), programs.module, describe)
+
+    def _run(self, arguments: Sequence[str], module: Path, describe: Callable[[Sequence[bytes]], str]) -> str:
+        """Return what go prints in the directory *module*, and report what *describe* makes of its new lines of log."""
+        with self.log.open("a") as log, TemporaryFile("w+") as output:
             start = log.tell()
             process = process_tree.start(
-                [self.command, *arguments], cwd=programs.module, env=self.environment, stdout=log, stderr=log
+                [self.command, *arguments], cwd=module, env=self.environment, stdout=output, stderr=log
             )
             try:
                 while self._is_running(process):
-                    lines = self.log.read_bytes()[start:].splitlines()
-                    modules = sum(line.startswith(b"go: downloading") for line in lines)
-                    # -v of `go test` is about tests, so that the packages are not listed
-                    compiled = "compiling" if programs.tests else f"{len(lines) - modules} packages compiled"
-                    self.progress(f"  {modules} modules fetched, {compiled}")
+                    self.progress(f"  {describe(self.log.read_bytes()[start:].splitlines())}")
             except BaseException:
                 process_tree.stop(process)
                 raise
-        if process.returncode != 0:
-            raise self._failure(arguments)
+            if process.returncode != 0:
+                raise self._failure(arguments)
+            output.seek(0)
+            return output.read()
 
     def remove_caches(self) -> None:
         """Remove the caches of rackwright's own: three gigabytes that only an interrupted build needs again.
@@ -118,9 +130,14 @@ class Go:
             return True
         return False
 
-    def _failure(self, arguments: tuple[str, ...]) -> ToolUnavailable:
+    def _failure(self, arguments: Sequence[str]) -> ToolUnavailable:
         last = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
         return BuildFailed(f"build from Go modules: go {arguments[0]} failed: {last} (log {self.log})")
+
+
+def _fetched(then: str) -> Callable[[Sequence[bytes]], str]:
+    """Return a function of the lines of go's log that returns how many modules it fetched, and what it does *then*."""
+    return lambda lines: f"{sum(line.startswith(b'go: downloading') for line in lines)} modules fetched, {then}"
 
 
 @contextmanager

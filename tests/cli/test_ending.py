@@ -155,3 +155,14 @@ def test_a_plan_stands_before_what_follows_it(unbuffered):
     shown = pexpect.run(f"{sys.executable} -c {shlex.quote(program)}", cwd=str(ROOT), env=environment, timeout=60)
 
     assert shown.split() == [b"plan", b"question"]
+
+
+def test_a_missing_stack_is_answered_with_those_that_are_here(tmp_path, salt):
+    status, text = ended(["check"])
+    assert status == ExitStatus.REFUSED
+    assert "Missing argument 'STACK'" in text
+    assert "stacks here: bank, bank-models, " in text
+
+    status, text = ended(["check"], cwd=tmp_path)
+    assert status == ExitStatus.REFUSED
+    assert "stacks here" not in text and "Traceback" not in text

@@ -1,6 +1,7 @@
 """Builds from Go modules: caches that are whole or not there, and the way out of a build that failed."""
 
 import fcntl
+import re
 import shutil
 
 import pytest
@@ -56,3 +57,46 @@ def test_a_build_waits_for_no_other_one_but_for_itself(monkeypatch, tmp_path) ->
         for name in ("pulumi-kubernetes", "toolchain"):
             with (tmp_path / "go" / f"{name}.lock").open() as file, pytest.raises(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+GO = """\
+#!/bin/sh
+case "$1" in
+list) echo 'go: downloading example.com/a v1' >&2; sleep 0.3; yes x | head -n 40;;
+build) for number in $(seq 10); do echo "package/$number" >&2; done; sleep 0.3;;
+test) sleep 0.3;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("tests", "lines"),
+    [
+        (False, [r"  1 modules fetched, counting packages", r"  10 of 40 packages compiled, about \d+ min left"]),
+        (True, [r"  0 modules fetched, compiling"]),
+    ],
+)
+def test_a_build_says_how_much_is_left(tests, lines, monkeypatch, tmp_path) -> None:
+    """A number grew for fifteen minutes, and the end was unknown."""
+    monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(go, "REPORT_SECONDS", 0.1)
+    command, shown = tmp_path / "go", []
+    command.write_text(GO)
+    command.chmod(0o755)
+    builder = go.Go(str(command), tmp_path / "registry.log", shown.append)
+
+    builder.build(go.Programs(tmp_path, ("example.com/a",), tests=tests), tmp_path)
+
+    for line in lines:
+        assert any(re.fullmatch(line, each) for each in shown), shown
+
+
+def test_a_listing_that_fails_is_a_failed_build(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path / "cache"))
+    command = tmp_path / "go"
+    command.write_text("#!/bin/sh\necho 'go: no such module' >&2\nexit 1\n")
+    command.chmod(0o755)
+    builder = go.Go(str(command), tmp_path / "registry.log", print)
+
+    with pytest.raises(go.BuildFailed, match="go list failed: go: no such module"):
+        builder.build(go.Programs(tmp_path, ("example.com/a",)), tmp_path)
