@@ -9,6 +9,7 @@ import pytest
 
 from rackwright.cli.paragraphs import STATUSES
 from rackwright.fleet.json_schema import schema
+from rackwright.kinds.role.refusals import refusals
 from tests.reference import facts
 from tests.reference.cli import render_examples
 from tests.reference.command_tree import commands
@@ -101,3 +102,14 @@ def test_each_fact_is_described() -> None:
     views = [view for module in facts.MODULES.values() for view in facts.views(module)]
 
     assert [(view.__name__, name) for view in views for name, meaning in facts.names(view) if not meaning] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_variable_without_which_a_role_is_refused_is_marked_so(role: str) -> None:
+    """The page of role postgresql showed no default for `databases`, and nothing that it has to be there."""
+    source = ROLES[role]
+    section = (FOLDER / "roles" / f"{role}.md").read_text()
+    refused = {str(each.path[0]) for each in refusals(source, next(iter(source.by_os)), {}) if each.path}
+    assert role != "postgresql" or refused >= {"databases", "certificate", "key"}
+    for name in refused:
+        assert source.defaults.get(f"{role}_{name}") or re.search(rf"(?m)^\| `{name}` \|.*\| required \|$", section)

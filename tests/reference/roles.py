@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from rackwright.kinds.role.refusals import refusals
 from tests.reference.markdown import code, page, table
 from tests.support.log import ROOT
 from tests.support.our_roles import ROLES
@@ -39,7 +40,11 @@ def render_role(name: str) -> str:
     warning = f"> [!WARNING]\n> Not verified on hardware: {reason}. Needs `unverified: accepted`." if reason else ""
     if before := [*source.after, *source.follows]:
         facts.append(f"Comes after {', '.join(map(code, before))}.")
-    variables = table(("variable", "meaning", "value", "default"), _rows(source.options, source.defaults, f"{name}_"))
+    required = {
+        f"{name}_{problem.path[0]}" for problem in refusals(source, next(iter(source.by_os)), {}) if problem.path
+    }
+    rows = _rows(source.options, source.defaults, f"{name}_", required)
+    variables = table(("variable", "meaning", "value", "default"), rows)
     notes = TABLE.split(_readme(name), maxsplit=1)[1].strip()
     return page(name, f"roles/{name}", _purpose(name), " ".join(facts), warning, variables, notes)
 
@@ -53,10 +58,19 @@ def _readme(name: str) -> str:
     return (ROOT / "roles" / name / "README.md").read_text()
 
 
-def _rows(options: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+def _rows(
+    options: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str, required: Collection[str]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a row for each variable.
+
+    Args:
+        required: The variables without which the role alone is refused.
+    """
     for name, option in options.items():
         short = name.removeprefix(prefix)
-        default = "required" if option.get("required") else _default(defaults.get(name, option.get("default")))
+        default = _default(defaults.get(name, option.get("default")))
+        if option.get("required") or (name in required and not default):
+            default = "required"
         yield code(short), str(option.get("description", "")), _kind(option), default
         for key, each in option.get("options", {}).items():
             needed = "required" if each.get("required") else ""
