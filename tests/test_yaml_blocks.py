@@ -125,7 +125,7 @@ def test_there_are_blocks_of_each_sort() -> None:
 def test_each_setting_of_the_code_is_in_the_reference() -> None:
     source = "".join(path.read_text() for path in (ROOT / "rackwright").rglob("*.py"))
     used = set(re.findall(r"\"rackwright:([a-z_]+)\"", source)) | {*settings.SETTINGS}
-    kinds = {"containers", "mirrors", "workloads"}
+    kinds = {"containers", "without", "environments", "mirrors", "workloads"}
     assert used == {*SETTINGS}
     assert {name for name, each in SETTINGS.items() if each.is_virtual_only} == kinds
 

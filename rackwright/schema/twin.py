@@ -73,7 +73,7 @@ def machine_problems(fleet: Fleet, containers: Collection[str], setting: str, fi
     """
     if others := [name for name, host in fleet.hosts.items() if host.os != SYSTEM]:
         problem = f"got {fleet.hosts[others[0]].os} on {', '.join(others)}"
-        help = f"Leave them out: write `{WITHOUT}: [{', '.join(others)}]` in {file}"
+        help = f"Write {WITHOUT}: [{', '.join(others)}] in {file}, and the twin leaves them out"
         yield Problem(problem, f"hosts of a twin run {SYSTEM}", help, ("hosts", others[0], "os"))
     wrong = {
         name: next(tier for tier, declared in host.tiers.items() if declared.provided)
