@@ -1,6 +1,5 @@
 """Libraries that single features need beside rackwright's own dependencies, each an extra of its package."""
 
-import shlex
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,11 +25,11 @@ class Extra:
     def help(self) -> str:
         """The remedy, with a command that compares hashes: an index may have another package under each name."""
         here = locations.PACKAGE.parent / "requirements" / f"{self.name}.txt"
-        pip = f"{shlex.quote(sys.executable)} -m pip install"
         if here.is_file():
-            return f"Run {command(f'{pip} --require-hashes --requirement {{}}', str(here))}"
+            return f"Run {command('{} -m pip install --require-hashes --requirement {}', sys.executable, str(here))}"
         lists = f"dist/requirements-{self.name}.txt"
-        return f"Run `{pip} --find-links dist --requirement {lists}`, where dist is the directory of rackwright's wheel"
+        install = command("{} -m pip install --find-links dist --requirement {}", sys.executable, lists)
+        return f"Run {install}, where dist is the directory of rackwright's wheel"
 
     def require(self, where: str, need: str) -> None:
         """Return if the library is installed.
