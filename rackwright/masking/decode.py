@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from rackwright.masking.mapped import Mapped
+from rackwright.masking.text_map import TextMap
 
 ROUNDS = 5
 """Times that a text is decoded: an escape may be escaped."""
@@ -31,18 +31,18 @@ _OWN = re.compile("%|=|\\\\|&|[\\[({][ ]?(?:at|@|dot|\\.)", re.IGNORECASE)
 """Signs without which a text has no escape."""
 
 
-def rounds(text: str) -> Iterator[Mapped]:
+def rounds(text: str) -> Iterator[TextMap]:
     """Yield *text* after each round of decoding that changes it."""
-    mapped = Mapped.whole(text, text)
+    text_map = TextMap.whole(text, text)
     for _ in range(ROUNDS):
-        if not _OWN.search(mapped.text):
+        if not _OWN.search(text_map.text):
             return
-        found = _ESCAPE.finditer(mapped.text)
+        found = _ESCAPE.finditer(text_map.text)
         first = next(found, None)
         if first is None:
             return
-        mapped = mapped.replace((*each.span(), _character(each)) for each in chain([first], found))
-        yield mapped
+        text_map = text_map.replace((*each.span(), _character(each)) for each in chain([first], found))
+        yield text_map
 
 
 def _character(match: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rackwright.masking.decode import rounds
-from rackwright.masking.mapped import Mapped
+from rackwright.masking.text_map import TextMap
 
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 """Letters and signs that are shown as nothing."""
@@ -31,17 +31,17 @@ _CHANGE_LENGTH: set[str] = set()
 _TABLE = _Table()
 
 
-def fold(text: str) -> Mapped:
+def fold(text: str) -> TextMap:
     """Return *text* in plain form, with its escapes as they are.
 
     It has ASCII digits, hyphens and blanks in the place of all others, and no invisible characters.
     """
     if text.isascii() and not _CONTROL.search(text):
-        return Mapped.whole(text, text)
-    return _fold(Mapped.whole(text, text))
+        return TextMap.whole(text, text)
+    return _fold(TextMap.whole(text, text))
 
 
-def fold_decoded(text: str) -> Iterator[Mapped]:
+def fold_decoded(text: str) -> Iterator[TextMap]:
     """Yield *text* in plain form after each round of decoding its escapes; nothing if it has none.
 
     All rounds count, and the text itself: signs that look like an escape may be a number that is written as such.
@@ -49,14 +49,14 @@ def fold_decoded(text: str) -> Iterator[Mapped]:
     return map(_fold, rounds(text))
 
 
-def _fold(mapped: Mapped) -> Mapped:
-    plain = mapped.text.translate(_TABLE)
-    if _CHANGE_LENGTH.isdisjoint(mapped.text):
-        return replace(mapped, text=plain)
+def _fold(text_map: TextMap) -> TextMap:
+    plain = text_map.text.translate(_TABLE)
+    if _CHANGE_LENGTH.isdisjoint(text_map.text):
+        return replace(text_map, text=plain)
     changes = (
-        (index, index + 1, _TABLE[ord(sign)]) for index, sign in enumerate(mapped.text) if sign in _CHANGE_LENGTH
+        (index, index + 1, _TABLE[ord(sign)]) for index, sign in enumerate(text_map.text) if sign in _CHANGE_LENGTH
     )
-    return mapped.replace(changes, lambda part: part.translate(_TABLE))
+    return text_map.replace(changes, lambda part: part.translate(_TABLE))
 
 
 def _plain(sign: str) -> str:

@@ -9,7 +9,7 @@ from itertools import chain, pairwise
 
 from rackwright.masking import national_ids
 from rackwright.masking.fold import fold, fold_decoded
-from rackwright.masking.mapped import Mapped
+from rackwright.masking.text_map import TextMap
 from rackwright.schema.formats import parse_address
 from rackwright.schema.masking import TextRules
 
@@ -129,7 +129,7 @@ class Recogniser:
         self._checks = 0
         return _separate(hit for plain in chain([fold(text)], fold_decoded(text)) for hit in self._hits(plain))
 
-    def _hits(self, plain: Mapped) -> Iterator[Hit]:
+    def _hits(self, plain: TextMap) -> Iterator[Hit]:
         """Yield the identifiers in *plain* at their places in the original."""
         if not _WORTH.search(plain.text):
             return

@@ -80,10 +80,10 @@ class Go:
         common = ("-mod=readonly", "-buildvcs=false", "-trimpath", f"-tags={programs.tags}", f"-ldflags={flags}")
         target = (f"-o={into / programs.place}/", *programs.packages)
         if programs.tests:  # -v of `go test` is about tests, so that the packages are not listed
-            self._run(("test", "-c", "-vet=off", *common, *target), programs.module, _fetched("compiling"))
+            self._run(("test", "-c", "-vet=off", *common, *target), programs.module, _fetch_count("compiling"))
             return
         stale = ("list", "-deps", "-f", "{{if .Stale}}x{{end}}", *common, *programs.packages)
-        total = self._run(stale, programs.module, _fetched("counting packages")).count("x")
+        total = self._run(stale, programs.module, _fetch_count("counting packages")).count("x")
         start = monotonic()
 
         def describe(lines: Sequence[bytes]) -> str:
@@ -135,7 +135,7 @@ class Go:
         return BuildFailed(f"build from Go modules: go {arguments[0]} failed: {last} (log {self.log})")
 
 
-def _fetched(then: str) -> Callable[[Sequence[bytes]], str]:
+def _fetch_count(then: str) -> Callable[[Sequence[bytes]], str]:
     """Return a function of the lines of go's log that returns how many modules it fetched, and what it does *then*."""
     return lambda lines: f"{sum(line.startswith(b'go: downloading') for line in lines)} modules fetched, {then}"
 

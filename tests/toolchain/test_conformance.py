@@ -26,14 +26,13 @@ def test_the_tests_are_those_of_the_version_of_the_cluster() -> None:
 
 def test_tests_are_compiled_and_not_run(tmp_path: Path) -> None:
     """go writes the program of the tests into the directory of the build, as it does with other programs."""
-    command = _program(tmp_path / "go", '#!/bin/sh\nfor word; do echo "$word" >> words; done\n')
+    command = _program(tmp_path / "go", '#!/bin/sh\nfor word; do echo "$word"; done > words\n')
     module = tmp_path / "module"
     module.mkdir()
     builder = go.Go(str(command), tmp_path / "log", lambda text: None)
     for tests, action in ((True, ["test", "-c", "-vet=off"]), (False, ["build", "-v"])):
         builder.build(go.Programs(module, ("example.com/e2e",), tests=tests), tmp_path / "out")
         words = (module / "words").read_text().splitlines()
-        (module / "words").unlink()
         assert words[: len(action)] == action
         assert words[-2:] == [f"-o={tmp_path / 'out'}/", "example.com/e2e"]
 

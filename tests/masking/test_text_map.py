@@ -7,20 +7,20 @@ from collections.abc import Iterator
 import pytest
 
 from rackwright.masking.fold import fold, fold_decoded
-from rackwright.masking.mapped import Mapped
+from rackwright.masking.text_map import TextMap
 
 PARTS = ("a", "7", "%41", "%c3%bc", "&amp;", "\\u0041", " [at] ", "=\r\n", "%2541", "\u200b", "ﷺ", "½", "é", "😀", "\n")
 BYTES_MAX = 20
 """Bytes of memory for each byte of a text; one object for each character took 86 to 900."""
 
 
-def places(mapped: Mapped) -> list[tuple[int, int]]:
-    return [mapped.original(index, index + 1) for index in range(len(mapped.text))]
+def places(text_map: TextMap) -> list[tuple[int, int]]:
+    return [text_map.original(index, index + 1) for index in range(len(text_map.text))]
 
 
 def test_places_pass_through_several_rounds_of_changes() -> None:
     original = "ab%2541c"
-    once = Mapped.whole(original, original).replace([(2, 5, "%")])
+    once = TextMap.whole(original, original).replace([(2, 5, "%")])
     twice = once.replace([(2, 5, "A")])
 
     assert (once.text, twice.text) == ("ab%41c", "abAc")
@@ -30,10 +30,10 @@ def test_places_pass_through_several_rounds_of_changes() -> None:
 
 
 def test_what_is_left_out_and_what_becomes_several_characters_keeps_the_places_around_it() -> None:
-    mapped = Mapped.whole("a-b½c", "a-b½c").replace([(1, 2, ""), (3, 4, "1/2")], str.upper)
+    text_map = TextMap.whole("a-b½c", "a-b½c").replace([(1, 2, ""), (3, 4, "1/2")], str.upper)
 
-    assert mapped.text == "AB1/2C"
-    assert places(mapped) == [(0, 1), (2, 3), (3, 4), (3, 4), (3, 4), (4, 5)]
+    assert text_map.text == "AB1/2C"
+    assert places(text_map) == [(0, 1), (2, 3), (3, 4), (3, 4), (3, 4), (4, 5)]
 
 
 def simple(text: str, changes: list[tuple[int, int, str]]) -> Iterator[tuple[int, int, str]]:
@@ -49,23 +49,23 @@ def simple(text: str, changes: list[tuple[int, int, str]]) -> Iterator[tuple[int
 def test_any_changes_have_the_places_that_a_character_by_character_list_has(seed: int) -> None:
     chance = random.Random(seed)
     text = "".join(chance.choices("abcdef", k=chance.randrange(1, 40)))
-    mapped, expected = Mapped.whole(text, text), [(index, index + 1) for index in range(len(text))]
+    text_map, expected = TextMap.whole(text, text), [(index, index + 1) for index in range(len(text))]
     for _ in range(4):
-        cuts = sorted(chance.sample(range(len(mapped.text) + 1), 2 * min(3, (len(mapped.text) + 1) // 2)))
+        cuts = sorted(chance.sample(range(len(text_map.text) + 1), 2 * min(3, (len(text_map.text) + 1) // 2)))
         changes = [(s, e, chance.choice(["", "x", "yz"])) for s, e in zip(cuts[::2], cuts[1::2], strict=True)]
-        signs = [*simple(mapped.text, changes)]
+        signs = [*simple(text_map.text, changes)]
         expected = [(expected[start][0], expected[end - 1][1]) for start, end, _ in signs]
-        mapped = mapped.replace(changes)
-        assert mapped.text == "".join(sign for *_, sign in signs)
-        assert places(mapped) == expected
-        if not mapped.text:
+        text_map = text_map.replace(changes)
+        assert text_map.text == "".join(sign for *_, sign in signs)
+        assert places(text_map) == expected
+        if not text_map.text:
             return
 
 
 def test_each_character_of_a_decoded_text_stands_within_the_original() -> None:
     text = "".join(random.Random(0).choices(PARTS, k=400))
-    for mapped in (fold(text), *fold_decoded(text)):
-        found = places(mapped)
+    for text_map in (fold(text), *fold_decoded(text)):
+        found = places(text_map)
         assert all(0 <= start < end <= len(text) for start, end in found)
         assert found == sorted(found)
 

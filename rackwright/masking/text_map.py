@@ -15,12 +15,12 @@ def _numbers() -> "array[int]":
 
 
 @dataclass(frozen=True)
-class Mapped:
+class TextMap:
     """A text, and the place of each of its characters in the original."""
 
     text: str
     _at: "array[int]" = field(default_factory=_numbers)
-    """Where each piece begins in the text."""
+    """The begin of each piece in the text."""
     _begin: "array[int]" = field(default_factory=_numbers)
     _end: "array[int]" = field(default_factory=_numbers)
     """Begin and end of each piece in the original."""
@@ -28,9 +28,9 @@ class Mapped:
     """Whether the characters of a piece stand one after another in the original; else each of them stands for all."""
 
     @staticmethod
-    def whole(text: str, original: str) -> "Mapped":
+    def whole(text: str, original: str) -> "TextMap":
         """Return *text*, each of whose characters stands for the one at its place in *original*."""
-        result = Mapped(text)
+        result = TextMap(text)
         result._add(0, 0, len(original), True)
         return result
 
@@ -42,13 +42,13 @@ class Mapped:
 
     def replace(
         self, changes: Iterable[tuple[int, int, str]], copy: Callable[[str], str] = lambda text: text
-    ) -> "Mapped":
+    ) -> "TextMap":
         """Return the text with *changes*: begin, end and replacement of each, in their order.
 
         Args:
             copy: Changes the parts between them, and not their length.
         """
-        text, result, place = StringIO(), Mapped(""), 0
+        text, result, place = StringIO(), TextMap(""), 0
         for start, end, replacement in changes:
             result._copy(self, place, start, text.tell())
             text.write(copy(self.text[place:start]))
@@ -58,7 +58,7 @@ class Mapped:
             place = end
         result._copy(self, place, len(self.text), text.tell())
         text.write(copy(self.text[place:]))
-        return Mapped(text.getvalue(), result._at, result._begin, result._end, result._is_copied)
+        return TextMap(text.getvalue(), result._at, result._begin, result._end, result._is_copied)
 
     def _piece(self, index: int) -> int:
         return bisect_right(self._at, index) - 1
@@ -69,7 +69,7 @@ class Mapped:
         self._end.append(end)
         self._is_copied.append(is_copied)
 
-    def _copy(self, other: "Mapped", start: int, end: int, at: int) -> None:
+    def _copy(self, other: "TextMap", start: int, end: int, at: int) -> None:
         """Add the pieces of *other* from *start* to *end*, which are the text from *at* on."""
         for piece, first, last in other._pieces(start, end):
             begin = other._begin[piece] + (first - other._at[piece] if other._is_copied[piece] else 0)
