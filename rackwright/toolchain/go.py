@@ -4,12 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryFile
 from time import monotonic
 
 from rackwright import process_tree
@@ -94,7 +94,7 @@ class Go:
 
     def _run(self, arguments: Sequence[str], module: Path, describe: Callable[[Sequence[bytes]], str]) -> str:
         """Return what go prints in the directory *module*, and report what *describe* makes of its new lines of log."""
-        with self.log.open("a") as log, TemporaryFile("w+") as output:
+        with self.log.open("a") as log, tempfile.TemporaryFile("w+", dir=self.log.parent) as output:
             start = log.tell()
             process = process_tree.start(
                 [self.command, *arguments], cwd=module, env=self.environment, stdout=output, stderr=log
