@@ -12,7 +12,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
 from tests.support.monitoring_faults import DELAYS, FAULTS, KILLED, STACK, Fault, alerts_of, messages, start_receiver
-from tests.support.monitoring_lab import HOSTS, SECRETS, SERVICE, WORKER, firing, fleet, rules_firing, up
+from tests.support.monitoring_lab import HOSTS, SECRETS, SERVICE, WORKER, all_up, firing, fleet, rules_firing
 
 SECONDS = 300
 RUNBOOK = ROOT / "docs/runbooks/monitoring.md"
@@ -29,7 +29,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.start()
         lab.apply()
         start_receiver(lab)
-        eventually(lambda: all(up(lab).values()), "all targets are up", SECONDS)
+        eventually(lambda: all_up(lab), "all targets are up", SECONDS)
         yield lab
 
 
@@ -85,7 +85,7 @@ def test_a_killed_process_of_monitoring_comes_back(lab: Lab) -> str:
                 SECONDS,
             )
             count += 1
-    eventually(lambda: all(up(lab).values()), "all targets are up", SECONDS)
+    eventually(lambda: all_up(lab), "all targets are up", SECONDS)
     need(not lab.audit_differences(), "a claim differs")
     return f"{count} processes came back"
 
@@ -109,7 +109,7 @@ def _lose(lab: Lab, lose: Callable[[Twin, str], None], find: Callable[[Twin, str
     find(lab.twin, WORKER, lab.log.write)
     _seconds_until(lab, "HostNotReached", WORKER, fires=False)
     eventually(lambda: any(each["status"] == "resolved" for each in messages(lab)), "the end is sent", SECONDS)
-    eventually(lambda: all(up(lab).values()), "all targets are up", SECONDS)
+    eventually(lambda: all_up(lab), "all targets are up", SECONDS)
     return seconds
 
 

@@ -12,7 +12,7 @@ from tests.support.asked_ports import REFUSED, Place, ask, listeners
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.monitoring_lab import HOSTS, SECRETS, SERVICE, WORKER, fleet, rules_firing, up
+from tests.support.monitoring_lab import HOSTS, SECRETS, SERVICE, WORKER, all_up, fleet, rules_firing, up
 
 PATHS = ("/", "/metrics", "/proxy", "/node", "/services", "/api/v1/targets", "/api/v2/status", "/-/healthy")
 OWN = ("/etc/rackwright/metrics_proxy/tls.crt", "/etc/rackwright/metrics_proxy/tls.key")
@@ -59,7 +59,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             lab.set_secret(name, value)  # which makes the stack
         lab.start()
         lab.apply()
-        eventually(lambda: all(up(lab).values()), "all targets are up", SECONDS)
+        eventually(lambda: all_up(lab), "all targets are up", SECONDS)
         yield lab
 
 
@@ -151,5 +151,5 @@ def test_a_hostile_host_forges_nothing_of_others_and_its_floods_are_refused_or_r
     memory = _number(lab, 'process_resident_memory_bytes{job="prometheus"}') / 2**20
     lab.apply()
     need(not lab.audit_differences(status=0), "`up` repairs the file of the role")
-    eventually(lambda: all(up(lab).values()), "all targets are up again", SECONDS)
+    eventually(lambda: all_up(lab), "all targets are up again", SECONDS)
     return f"3 forged series, {len(FLOODS)} floods refused with {added:.0f} series, NewSeries at {memory:.0f} MiB"

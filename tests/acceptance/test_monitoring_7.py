@@ -7,7 +7,7 @@ from tests.support.benchmark import measure
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.monitoring_lab import HOSTS, SECRETS, WORKER, fleet, up
+from tests.support.monitoring_lab import HOSTS, SECRETS, WORKER, all_up, fleet
 
 SECONDS, RUNS = 300, 5
 SCRAPE_SECONDS, DRIVE_SECONDS = 15, 300
@@ -44,7 +44,7 @@ def test_exporters_cost_a_host_little_beside_node_exporter_alone(log: Log) -> st
             lab.set_secret(name, value)  # which makes the stack
         lab.start()
         lab.apply()
-        eventually(lambda: all(up(lab).values()), "all targets are up", SECONDS)
+        eventually(lambda: all_up(lab), "all targets are up", SECONDS)
         before, began = {unit: _daemon(lab, unit)[0] for unit in DAEMONS}, time.monotonic()
         time.sleep(SECONDS)
         after, seconds = {unit: _daemon(lab, unit) for unit in DAEMONS}, time.monotonic() - began

@@ -61,6 +61,13 @@ def up(lab: Lab, host: str = SERVICE) -> dict[tuple[str, str], bool]:
     return {(each["metric"]["instance"], each["metric"]["job"]): each["value"][1] == "1" for each in result}
 
 
+def all_up(lab: Lab) -> bool:
+    """Return whether Prometheus knows targets of both hosts, and has read each of its targets the last time."""
+    targets = ask(lab, "/api/v1/targets?state=active")["data"]["activeTargets"]
+    known = {each["labels"]["instance"] for each in targets}
+    return known == set(HOSTS) and all(each["health"] == "up" for each in targets)
+
+
 def rules_firing(lab: Lab, host: str = SERVICE) -> set[tuple[str, str]]:
     """Return the names and instances of the alerts that fire in Prometheus, whether Alertmanager runs or not."""
     alerts = ask(lab, "/api/v1/alerts", host=host)["data"]["alerts"]
