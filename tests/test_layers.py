@@ -57,8 +57,8 @@ MAY_IMPORT = {
     "rackwright.facts": ("errors", "foreign", "files", "schema"),
     "rackwright.core": ("errors", "locations", "schema", "facts"),
     "rackwright.quarantine": ("errors", "files", "foreign", "schema", "core"),
-    "rackwright.kinds": ("errors", "schema", "facts", "core"),
-    "rackwright.fleet": ("errors", "foreign", "locations", "schema", "facts", "core", "kinds"),
+    "rackwright.kinds": ("errors", "schema", "facts", "core", "quarantine"),
+    "rackwright.fleet": ("errors", "foreign", "locations", "schema", "facts", "core", "quarantine", "kinds"),
     "rackwright.stack": (
         "errors",
         "extras",
@@ -101,9 +101,11 @@ MAY_IMPORT = {
         "scratch",
         "facts",
         "core",
+        "quarantine",
         "kinds",
         "fleet",
         "stack",
+        "files",
     ),
     "rackwright.endpoints": (
         "errors",

@@ -30,6 +30,7 @@ from rackwright.cli import (
     mask,
     privacy,
     project,
+    quarantine,
     rebuild,
     registry,
     restore_test,
@@ -63,6 +64,7 @@ app.add_typer(host.app, name="host", rich_help_panel=OPERATE)
 app.add_typer(drive.app, name="drive", rich_help_panel=OPERATE)
 app.add_typer(gpu.app, name="gpu", rich_help_panel=OPERATE)
 app.add_typer(alert.app, name="alert", rich_help_panel=OPERATE)
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel=OPERATE)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=OPERATE)
 app.add_typer(secret.app, name="secret", rich_help_panel=DECLARE)
 app.add_typer(registry.app, name="registry", rich_help_panel=OPERATE)

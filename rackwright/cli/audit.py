@@ -234,6 +234,7 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     heads: dict[str, HostHead] = {name: each[-1].head for name, each in (seen_heads or {}).items() if each}
     if source.snapshot is None:
         evidence = _collect_heads(evidence, seen_heads, heads)
+    notices |= _quarantine(stack, source)
     compared = report.compare_each(
         stack, resources, evidence, secret_digests, notices, options.hosts, seen_heads=seen_heads
     )
@@ -248,6 +249,18 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
 
         allow_lines.write(stack.name, stack.fleet.hosts, compared.undeclared, options.allow)
     return document.exit_status
+
+
+def _quarantine(stack: "Stack", source: FactsSource) -> dict[str, str]:
+    """Return a notice for each host in quarantine, and one about verdicts that are unknown; none for a snapshot."""
+    from rackwright.hosts import verdicts
+
+    receiver = verdicts.receiver_of(stack.fleet)
+    if receiver is None or source.snapshot is not None:
+        return {}
+    with project.connect_hosts(stack, is_report=True) as hosts:
+        known = verdicts.look(hosts, stack, receiver)
+    return known.notices()
 
 
 def _state_resources(stack: "Stack") -> "tuple[DeclaredResource, ...]":

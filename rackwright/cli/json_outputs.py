@@ -19,6 +19,7 @@ from rackwright.iteration.report import ReportData
 from rackwright.masking.check import MaskingCheck
 from rackwright.masking.report import MaskingReport
 from rackwright.qualify.item import QualificationData
+from rackwright.quarantine.hosts import QuarantineData
 from rackwright.schema.problem import hint
 from rackwright.status.alerts import Silence
 from rackwright.status.gpus import GpuReportData
@@ -61,6 +62,8 @@ OUTPUTS: Mapping[str, Any] = {
     "preview": PlanData,
     "privacy ledger": LedgerData,
     "privacy receipt": Receipt,
+    "quarantine end": json_types.EndedQuarantine,
+    "quarantine list": QuarantineData,
     "rebuild": Results,
     "registry push": json_types.PushedImage,
     "restore": json_types.CheckpointData,

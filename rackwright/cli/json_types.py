@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic reads no other one on Python
 from rackwright.cli.doctor import Check
 from rackwright.cli.stacks import StackRow
 from rackwright.erase.certificate import ErasureCertificate
+from rackwright.quarantine.hosts import QuarantineData
 from rackwright.schema.server import ServedModel
 from rackwright.status.alerts import FiringAlert, Silence
 from rackwright.status.gpus import GpuData
@@ -198,6 +199,17 @@ class UnknownAlerts(TypedDict):
     """The reason: the monitoring host or its Alertmanager does not answer."""
 
 
+class EndedQuarantine(TypedDict):
+    """The end of the quarantine of a host."""
+
+    host: str
+    """Name of the host."""
+    reason: str
+    """Reason that was given."""
+    quarantine: QuarantineData
+    """The hosts with verdicts after it."""
+
+
 class StackStatus(TypedDict):
     """The last change of a stack, and the state of its hosts, tiers, GPUs, runs and servers."""
 
@@ -219,6 +231,8 @@ class StackStatus(TypedDict):
     """State by model server; `registered` is null here, since no registry is asked."""
     alerts: Sequence[FiringAlert] | UnknownAlerts
     """Alerts of the stack's monitoring that fire; empty without monitoring."""
+    quarantine: QuarantineData | None
+    """The hosts in quarantine; null without a declared one."""
 
 
 class StackList(TypedDict):

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rackwright.audit.report import AuditReport, AuditResult, UndeclaredThing
     from rackwright.cli.json_types import HostStatus, LastChange, StackStatus
     from rackwright.hosts.pool import Hosts
+    from rackwright.hosts.verdicts import QuarantineLook
     from rackwright.stack import Stack
     from rackwright.status.alerts import FiringAlert
     from rackwright.status.gpus import GpuReport
@@ -46,6 +47,8 @@ class Look:
     overview: "Overview"
     alerts: "tuple[FiringAlert, ...] | str" = ()
     """The alerts that fire, or the reason why they are unknown; none without monitoring."""
+    quarantine: "QuarantineLook | None" = None
+    """The hosts in quarantine; None without a declared one."""
 
 
 def show(name: str, as_json: bool, watch: bool, seconds: float, page: Path | None = None) -> int:
@@ -80,7 +83,7 @@ def show(name: str, as_json: bool, watch: bool, seconds: float, page: Path | Non
 def _write_page(page: Path, stack: "Stack", look: Look, last: "LastChange | None") -> None:
     from rackwright.cli import status_page
 
-    status_page.write(page, stack, look.compared, look.overview, look.alerts, _describe_change(last))
+    status_page.write(page, stack, look.compared, look.overview, look.alerts, _describe_change(last), look.quarantine)
 
 
 def _describe_change(last: "LastChange | None") -> str:
@@ -134,7 +137,15 @@ def _look(stack: "Stack", hosts: "Hosts", is_quiet: bool = False) -> Look:
         report.compare_each(stack, resources, found.items()),
         overview.observe(stack, resources, found),
         _alerts(stack, hosts),
+        _quarantine(stack, hosts),
     )
+
+
+def _quarantine(stack: "Stack", hosts: "Hosts") -> "QuarantineLook | None":
+    from rackwright.hosts import verdicts
+
+    receiver = verdicts.receiver_of(stack.fleet)
+    return None if receiver is None else verdicts.look(hosts, stack, receiver)
 
 
 def _alerts(stack: "Stack", hosts: "Hosts") -> "tuple[FiringAlert, ...] | str":
@@ -172,13 +183,19 @@ def _host_status(row: HostRow) -> "HostStatus":
     return {"resources": row.resources, "state": row.state, "notices": row.notices}
 
 
-def host_rows(results: Iterable["AuditResult"], undeclared: Sequence["UndeclaredThing"] = ()) -> list[HostRow]:
+def host_rows(
+    results: Iterable["AuditResult"],
+    undeclared: Sequence["UndeclaredThing"] = (),
+    quarantine: "QuarantineLook | None" = None,
+) -> list[HostRow]:
     """Return a row for each host of *results*, which counts the *undeclared* things of the host."""
     by_host = sorted(results, key=_host)
-    return [
+    rows = [
         _host_row(host, list(group), [item for item in undeclared if item.host == host])
         for host, group in groupby(by_host, key=_host)
     ]
+    texts = {row.host: quarantine.text(row.host) if quarantine else None for row in rows}
+    return [replace(row, notices=tuple(filter(None, (texts[row.host], *row.notices)))) for row in rows]
 
 
 def _host(result: "AuditResult") -> str:
@@ -202,7 +219,7 @@ def _host_row(host: str, results: list["AuditResult"], undeclared: Sequence["Und
 def _as_json(stack: "Stack", look: Look, last: "LastChange | None") -> "StackStatus":
     from rackwright.status import gpus
 
-    rows = host_rows(look.compared.results, look.compared.undeclared)
+    rows = host_rows(look.compared.results, look.compared.undeclared, look.quarantine)
     return {
         "stack": stack.name,
         "exit_status": look.compared.exit_status,
@@ -213,13 +230,14 @@ def _as_json(stack: "Stack", look: Look, last: "LastChange | None") -> "StackSta
         "runs": {run.name: run.as_json() for run in look.overview.runs},
         "servers": {server.name: server.as_json() for server in look.overview.servers},
         "alerts": {"unknown": look.alerts} if isinstance(look.alerts, str) else look.alerts,
+        "quarantine": look.quarantine.as_json() if look.quarantine else None,
     }
 
 
 def _lines(look: Look, last: "LastChange | None") -> Iterator["RenderableType"]:
     """Yield a line about the last change, and a table of each sort of parts that the stack has."""
     yield f"last change: {_describe_change(last)}"
-    hosts = host_rows(look.compared.results, look.compared.undeclared)
+    hosts = host_rows(look.compared.results, look.compared.undeclared, look.quarantine)
     host_texts = [(row.host, str(row.resources), row.state, "; ".join(row.notices)) for row in hosts]
     tiers = [(row.name, row.state, row.details) for row in look.overview.tiers]
     runs = [(run.name, run.summary) for run in look.overview.runs]
@@ -235,6 +253,9 @@ def _lines(look: Look, last: "LastChange | None") -> Iterator["RenderableType"]:
         if rows:
             yield ""
             yield terminal.table(titles, rows)
+    if look.quarantine and look.quarantine.unknown:
+        yield ""
+        yield f"verdicts of quarantine since the last copy are unknown: {look.quarantine.unknown}"
 
 
 def _alert_lines(alerts: "tuple[FiringAlert, ...] | str") -> Iterator[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from rackwright.errors import UserError
 
 if TYPE_CHECKING:
     from rackwright.audit.report import AuditReport
+    from rackwright.hosts.verdicts import QuarantineLook
     from rackwright.stack import Stack
     from rackwright.status.alerts import FiringAlert
     from rackwright.status.overview import Overview
@@ -24,6 +25,7 @@ def write(
     overview: "Overview",
     alerts: "tuple[FiringAlert, ...] | str",
     last_change: str,
+    quarantine: "QuarantineLook | None" = None,
 ) -> None:
     """Write the page of *stack* to the file *page*, which others see as a whole or not at all."""
     from rackwright.audit.formats.document import AuditDocument
@@ -37,7 +39,9 @@ def write(
     drawing = draw_stack(stack, compared, findings)
     document = AuditDocument(compared, findings, drawing, made_at=datetime.now(UTC))
     known_alerts = NO_MONITORING if stack.fleet.monitoring is None else alerts
-    write_atomic(page, render(stack, Sight(document, overview, known_alerts, changes(stack.name)), last_change))
+    texts = {host: each.text for host, each in quarantine.quarantine.hosts.items()} if quarantine else {}
+    sight = Sight(document, overview, known_alerts, changes(stack.name), texts)
+    write_atomic(page, render(stack, sight, last_change))
 
 
 def changes(stack: str) -> "tuple[Change, ...] | str":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rackwright.core.repository import RoleSource
-from rackwright.fleet import monitoring_journal
+from rackwright.fleet import monitoring_journal, monitoring_quarantine
 from rackwright.fleet.render_alerts import RUNBOOK, alert_names, render
 from rackwright.fleet.roles import SecretCheck
 from rackwright.kinds.role import health
@@ -72,6 +72,7 @@ def problems(monitoring: Monitoring | None, hosts: Mapping[str, Host], check_sec
             help = "Write the address of this host, or remove the line"
             yield Problem(problem, expected, help, ("monitoring", "addresses", name))
     yield from monitoring_journal.problems(monitoring, declared)
+    yield from monitoring_quarantine.problems(monitoring, declared)
     for name, host in declared.items():
         yield from _host_problems(monitoring, name, host)
         if name not in reached:
@@ -172,6 +173,7 @@ def with_roles(fleet: Fleet, roles: Mapping[str, RoleSource]) -> Fleet:
                     ),
                     **(_roles_of_servers(monitoring, targets, rules) if name == monitoring.host else {}),
                     **monitoring_journal.roles_of_host(monitoring, name, monitored),
+                    **monitoring_quarantine.roles_of_host(monitoring, name, monitored),
                 }
             }
         )
@@ -227,6 +229,7 @@ def _roles_of_servers(
     samples = {"data": {"tier": monitoring.tier}} if monitoring.tier else {}
     size = {"retention_size": str(int(monitoring.retention_size))} if monitoring.retention_size else {}
     heartbeat = {"heartbeat": monitoring.heartbeat} if monitoring.heartbeat else {}
+    quarantine = {"quarantine_port": monitoring.quarantine.port} if monitoring.quarantine else {}
     prometheus = {
         **samples,
         **size,
@@ -238,6 +241,7 @@ def _roles_of_servers(
     }
     alertmanager = {
         **heartbeat,
+        **quarantine,
         "key": monitoring.key,
         "receivers": [_receiver(name, receiver) for name, receiver in monitoring.receivers.items()],
         "routes": [route.model_dump() for route in monitoring.routes],

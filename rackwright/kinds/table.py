@@ -26,3 +26,6 @@ KINDS: Mapping[str, Kind[Any]] = {
     )
 }
 """The kinds by type token; the provider and the audit loop over this table."""
+
+WORK = frozenset((TrainingWorkerKind.token, TrainingRunKind.token, ModelServerKind.token))
+"""The type tokens of kinds that begin nothing on a host in quarantine."""

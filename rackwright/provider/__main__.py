@@ -56,18 +56,18 @@ def main(engine_address: str) -> None:
 
 
 def _load(engine_address: str) -> "Provider":
-    from rackwright.kinds.table import KINDS
+    from rackwright.kinds.table import KINDS, WORK
     from rackwright.provider.protocol import Provider
     from rackwright.provider.resource import Resources
     from rackwright.provider.site import Sites
 
     sites = Sites(_open_site)
-    return Provider(Resources(KINDS, sites), sites, engine_address)
+    return Provider(Resources(KINDS, sites, WORK), sites, engine_address)
 
 
 def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
     from rackwright.endpoints import open_endpoints
-    from rackwright.hosts import recent
+    from rackwright.hosts import recent, verdicts
     from rackwright.hosts.ansible import Plays
     from rackwright.hosts.local_repository import bringing
     from rackwright.hosts.pool import Hosts
@@ -146,6 +146,11 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
             every_attempt=True,
         )
 
+    @cache
+    def quarantine() -> verdicts.QuarantineLook | None:
+        receiver = verdicts.receiver_of(loaded_stack.fleet)
+        return None if receiver is None else verdicts.look(hosts, loaded_stack, receiver)
+
     execute_steps = partial(execute, play=play)
     return Site(
         loaded_stack.repository,
@@ -159,6 +164,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         open_endpoints(loaded_stack),
         find_prerequisites,
         lambda source: str(source) in sources,
+        quarantine,
     )
 
 

@@ -5,7 +5,7 @@ looked up at each call, so that a test can replace it.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Literal
@@ -49,8 +49,12 @@ class InvalidResource(UserError):
 class Resources:
     """Pulumi's calls on the resources of all kinds. Inputs and states are plain JSON."""
 
-    def __init__(self, kinds: Mapping[str, Kind[Any]], sites: Sites) -> None:
-        self._kinds, self._sites = kinds, sites
+    def __init__(self, kinds: Mapping[str, Kind[Any]], sites: Sites, work: Collection[str] = ()) -> None:
+        """
+        Args:
+            work: Type tokens of kinds that begin nothing on a host in quarantine.
+        """
+        self._kinds, self._sites, self._work = kinds, sites, work
         self._refused_states: set[str] = set()
         """Stacks whose state was refused for its format."""
         self._changing: set[str] = set()
@@ -83,7 +87,10 @@ class Resources:
     def diff(
         self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
     ) -> dict[str, Change]:
-        """Return the changes from the last *state* to the inputs *new*, by property path; contacts no host."""
+        """Return the changes from the last *state* to the inputs *new*, by property path.
+
+        It contacts no host, but for a changed run or server the monitoring host, whose verdicts may hold it back.
+        """
         self._refuse_other_format(urn, old)
         if self._maintenance_text(urn, new):
             return {}
@@ -98,7 +105,11 @@ class Resources:
             changes[path] = "add" if seen is None or isinstance(seen, Absent) else "update"
         # an input without effect on claims, such as a consent, counts as a change, so that pulumi shows it
         changed_inputs = sorted(name for name in {*old, *new} - COMPUTED if old.get(name) != new.get(name))
-        return changes | {codec.property_path(name): "input" for name in changed_inputs}
+        changes |= {codec.property_path(name): "input" for name in changed_inputs}
+        if changes and (text := self._quarantine_text(urn, new, operation)):
+            operation.warn(f"{new['host']} is {text}; it stays as it is there", "by_hand")
+            return {}
+        return changes
 
     def import_resource(self, urn: Urn, id: str) -> tuple[dict[str, JSON], dict[str, JSON]]:
         """Return inputs and state of the declared resource *id*, all of whose claims hold.
@@ -157,6 +168,7 @@ class Resources:
         """
         self._refuse_other_format(urn, old)
         self._refuse_in_maintenance(urn, new)
+        self._refuse_in_quarantine(urn, new, operation)
         subject = self._subject(urn, new)
         try:
             observed = subject.observe()
@@ -198,6 +210,7 @@ class Resources:
         """
         self._refuse_other_format(urn, old)
         self._refuse_in_maintenance(urn, new)
+        self._refuse_in_quarantine(urn, new, operation)
         subject = self._subject(urn, new)
         with self._record("update" if old else "create", subject) as entry:
             return self._apply(subject, urn, old, state, operation, entry)
@@ -349,6 +362,25 @@ class Resources:
                     host, f"the host is {text}", help=help, note="nothing is changed on it", id="host-in-maintenance"
                 )
             )
+
+    def _quarantine_text(self, urn: Urn, inputs: Properties, operation: Operation) -> str | None:
+        """Return the quarantine of the host in words, for a kind that begins work there; None without one."""
+        if urn.token not in self._work:
+            return None
+        known = self._sites[urn.stack].quarantine()
+        if known is None:
+            return None
+        if known.unknown:
+            operation.warn(f"verdicts of quarantine since the last copy are unknown: {known.unknown}", "unreachable")
+        return known.text(str(inputs.get("host")))
+
+    def _refuse_in_quarantine(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
+        if text := self._quarantine_text(urn, inputs, operation):
+            host = str(inputs["host"])
+            end = command("rackwright quarantine end {} {} --reason", urn.stack, host)
+            help = f"Name another host for it, or repair the host and end its quarantine with {end}"
+            expected = "runs and servers begin on hosts without verdicts"
+            raise ChangeRefused(Diagnostic(host, f"the host is {text}", expected, help, id="host-in-quarantine"))
 
     def _refuse_other_format(self, urn: Urn, old: Properties) -> None:
         """Refuse inputs *old* from a state in another format; the error of the first resource stands for all."""

@@ -13,6 +13,7 @@ from rackwright.core.wire import JSON
 from rackwright.core.wording import format_step
 from rackwright.errors import Diagnostic, EndpointUnreachable
 from rackwright.facts.facts import Facts
+from rackwright.hosts.verdicts import QuarantineLook
 from rackwright.kinds.shared.secrets import Redactor
 from rackwright.log.operation import Operation
 from rackwright.progress import Progress
@@ -107,6 +108,8 @@ class Site:
     endpoints: EndpointsProtocol = field(default_factory=NoEndpoints)
     find_prerequisites: FindPrerequisites = lambda token, id: ()
     is_declared: IsDeclared = lambda source: True
+    quarantine: Callable[[], QuarantineLook | None] = lambda: None
+    """A function that returns the hosts in quarantine, read once in this process; None without a declared one."""
 
     def facts(self, source: Source, fresh: bool = False) -> Facts:
         """Return the facts of *source*, read once in this phase.

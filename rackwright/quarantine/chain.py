@@ -113,14 +113,14 @@ def format_line(verdict: Verdict, signature: bytes) -> bytes:
     return canonical({"signature": base64.b64encode(signature).decode(), "verdict": asdict(verdict)}) + b"\n"
 
 
-def check(content: bytes, key: bytes, receiver: str, earlier: bytes = b"") -> tuple[Verdict, ...] | Break:
+def check(content: bytes, key: bytes | None, receiver: str, earlier: bytes = b"") -> tuple[Verdict, ...] | Break:
     """Return the verdicts of a chain, or the first place at which it is not whole.
 
     An incomplete last line is one that is being written, and is left out.
 
     Args:
         content: The chain as read.
-        key: Public key of the receiver, 32 bytes.
+        key: Public key of the receiver, 32 bytes; None leaves the signatures unchecked.
         receiver: Monitoring host whose chain it is.
         earlier: The chain as it was read before, from which this one has to go on.
     """
@@ -132,11 +132,6 @@ def check(content: bytes, key: bytes, receiver: str, earlier: bytes = b"") -> tu
         count = len(whole.splitlines())
         return Break("shortened" if earlier.startswith(whole) else "replaced", count + 1)
     return found
-
-
-def parse_copy(content: bytes, receiver: str) -> tuple[Verdict, ...] | Break:
-    """Return the verdicts of a chain whose signatures were checked before, such as the copy on this computer."""
-    return _verdicts(content, receiver, None)
 
 
 def complete(content: bytes) -> bytes:

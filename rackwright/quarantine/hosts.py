@@ -1,7 +1,9 @@
 """The hosts in quarantine by a chain of verdicts, and the share of the hosts that they never exceed."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.quarantine.chain import Verdict
 
@@ -19,9 +21,14 @@ class QuarantinedHost:
         return self.causes[0].time
 
     @property
+    def words(self) -> str:
+        """The causes in words."""
+        return "; ".join(verdict.text for verdict in self.causes)
+
+    @property
     def text(self) -> str:
         """The state in words, for reports."""
-        return f"in quarantine since {self.since}: {'; '.join(verdict.text for verdict in self.causes)}"
+        return f"in quarantine since {self.since}: {self.words}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,40 @@ class Quarantine:
     """Hosts in quarantine, by name."""
     beyond: Mapping[str, QuarantinedHost]
     """Hosts with a verdict that are not in quarantine, as the share is used up by hosts before them."""
+
+
+class CauseData(TypedDict):
+    """A verdict about a host."""
+
+    alert: str
+    """Alert that was its cause."""
+    detail: str
+    """GPU or drive of the alert; empty if it is about the whole host."""
+    time: str
+    """Time of the verdict in UTC, by the clock of the monitoring host."""
+
+
+class QuarantineData(TypedDict):
+    """The hosts with verdicts."""
+
+    hosts: Mapping[str, Sequence[CauseData]]
+    """Causes by host in quarantine."""
+    beyond: Mapping[str, Sequence[CauseData]]
+    """Causes by host that is not in quarantine, as the share of the hosts is used up."""
+    unknown: str
+    """Reason why only the verdicts of the last copy on this computer are known; empty if they are those of now."""
+
+
+def as_json(found: Quarantine, unknown: str = "") -> QuarantineData:
+    """Return the hosts with verdicts as plain data."""
+    return {"hosts": _causes(found.hosts), "beyond": _causes(found.beyond), "unknown": unknown}
+
+
+def _causes(hosts: Mapping[str, QuarantinedHost]) -> dict[str, Sequence[CauseData]]:
+    return {
+        host: [{"alert": each.cause, "detail": each.detail, "time": each.time} for each in found.causes]
+        for host, found in hosts.items()
+    }
 
 
 def most(hosts: int, share_percent: int) -> int:

@@ -15,7 +15,7 @@ from rackwright.schema.units import Size, format_size
 
 KEY_SHORTEST = 32
 """Minimum length of the secret from which all certificates follow."""
-RESERVED = ("heartbeat", "none")
+RESERVED = ("heartbeat", "none", "quarantine")
 """Names of receivers that role alertmanager makes by itself."""
 MAIL_ADDRESS = r"[\w.!#$%&'*+/=?^`|~-]+@[\w.-]+"
 """Alertmanager fills placeholders in braces with labels of alerts, which hosts choose."""
@@ -115,6 +115,15 @@ class Journal(Schema):
     """Address of the receiver; by default that of the monitoring host in the declared network of all hosts."""
 
 
+class Quarantine(Schema):
+    """Quarantine of hosts by alerts: lost GPUs, memory errors of GPUs, failing drives, hosts that are not reached."""
+
+    share_percent: Annotated[int, Field(ge=1, le=50)]
+    """Share of the hosts that is in quarantine at most, rounded down to whole hosts."""
+    port: Annotated[int, Field(ge=1024, le=65535)] = 9095
+    """Port of the receiver on 127.0.0.1 of the monitoring host."""
+
+
 class Monitoring(Schema):
     """Prometheus and Alertmanager for all hosts of a fleet."""
 
@@ -147,6 +156,8 @@ class Monitoring(Schema):
     monitoring host's `node_exporter`."""
     journal: Journal | None = None
     """Journals of all hosts, which `rackwright journal` shows; by default each host keeps its own alone."""
+    quarantine: Quarantine | None = None
+    """Quarantine of failing hosts by signed verdicts of the monitoring host; by default none."""
     heartbeat: Key | None = None
     """Secret with a URL that gets a message each minute while monitoring works: `{secret: NAME}`."""
 

@@ -146,6 +146,17 @@ class Stack:
         return self.project.resolve() / ".rackwright" / "mirrors" / self.fleet.fleet
 
     @property
+    def verdicts(self) -> Path:
+        """The directory of the copies of verdicts; one for all stacks on the same hosts."""
+        folder = self.project / ".rackwright"
+        if self.twin is not None:
+            return folder / "twins" / self.twin / "verdicts"
+        hosts = self.fleet_file.with_name(self.fleet.uses or self.fleet_file.name).resolve()
+        stacks = (self.project / "stacks").resolve()
+        name = hosts.relative_to(stacks) if hosts.is_relative_to(stacks) else Path(hosts.name)
+        return folder / "verdicts" / name.with_suffix("")
+
+    @property
     def published_passphrase(self) -> str | None:
         """The passphrase that opens the secrets of the stack for anybody; None for a rack."""
         return None if self.twin is None else secret.LAB_PASSPHRASE

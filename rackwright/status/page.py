@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rackwright import html_page
@@ -56,6 +56,8 @@ class Sight:
     """The alerts that fire, or the reason why they are unknown."""
     changes: tuple[Change, ...] | str
     """Operations, the newest first; or the reason why they are unknown."""
+    quarantine: Mapping[str, str] = field(default_factory=dict)
+    """Hosts in quarantine, each with the text for the page."""
 
 
 @dataclass(frozen=True)
@@ -193,13 +195,20 @@ def _host(stack: Stack, sight: Sight, drawing: HostDrawing, findings: Sequence[F
     return replace(
         base,
         state=state,
-        text=stack.maintenance.get(name) or ("retired" if declared.retired else _words(state, findings)),
+        text=_host_text(stack, sight, name, state, findings),
         place=None if declared.retired else declared.rack,
         parts=tuple((title, several) for title, several in titled_parts.items() if several),
         lines=tuple((title, several) for title, several in lines.items() if several),
         alerts=alerts[:ALERTS_SHOWN],
         changes=changes[:CHANGES_OF_HOST],
     )
+
+
+def _host_text(stack: Stack, sight: Sight, name: str, state: PartState, findings: Sequence[Finding]) -> str:
+    """Return the state of a host in words; of several, that by which it changes least."""
+    if stack.fleet.hosts[name].retired:
+        return "retired"
+    return stack.maintenance.get(name) or sight.quarantine.get(name) or _words(state, findings)
 
 
 def _words(state: PartState, findings: Sequence[Finding]) -> str:

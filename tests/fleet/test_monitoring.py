@@ -246,3 +246,31 @@ def test_hosts_without_a_common_network_need_the_address_of_the_receiver(tmp_pat
 def test_a_journal_has_room_for_files_that_are_not_deleted(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match="512MiB or more"):
         load(tmp_path, {"alpha": host(1)}, journal={"size": "384MiB"})
+
+
+def test_verdicts_are_about_all_hosts_that_are_not_retired(tmp_path: Path) -> None:
+    hosts = {"alpha": host(1), "beta": host(2), "gamma": host(3, retired=True)}
+    fleet = load(tmp_path, hosts, quarantine={"share_percent": 50})
+
+    role = {"port": 9095, "hosts": ["alpha", "beta"], "share_percent": 50, "key": {"secret": "monitoring_key"}}
+    assert fleet.hosts["alpha"].roles["quarantine_receiver"] == role
+    assert fleet.hosts["alpha"].roles["alertmanager"]["quarantine_port"] == 9095
+    assert "quarantine_receiver" not in fleet.hosts["beta"].roles
+    assert [*role_problems(fleet.hosts["alpha"], ROLES, accept_all_secrets)] == []
+
+
+@pytest.mark.parametrize(
+    ("count", "quarantine", "wanted"),
+    [
+        (2, {}, "share_percent"),
+        (2, {"share_percent": 51}, "50"),
+        (3, {"share_percent": 33}, "got 33 % of 3 hosts, which is less than one host; .*Write 34 or more"),
+        (1, {"share_percent": 50}, "got 50 % of 1 host, which is less than one host; .*Remove quarantine"),
+    ],
+)
+def test_a_share_is_declared_and_has_one_host(
+    tmp_path: Path, count: int, quarantine: dict[str, int], wanted: str
+) -> None:
+    with pytest.raises(DeclarationError, match=wanted):
+        hosts = {name: host(number) for number, name in enumerate(("alpha", "beta", "gamma")[:count], 1)}
+        load(tmp_path, hosts, quarantine=quarantine)

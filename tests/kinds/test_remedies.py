@@ -51,6 +51,7 @@ HARMLESS = {
     "remove the transformation or ignoreChanges": "lines of a program, whose value stands in the fleet by then",
     "remove `tpm2`": "an option of the fleet: the host keeps the key open, and the data stays",
     "remove `maintenance` from the fleet": "an option of the fleet",
+    "was built again, remove": "a copy of verdicts on this computer, after a person has found out who changed them",
     "Remove the resource from the program": "a resource that this rackwright does not know, and so removes nothing of",
     "Drain the node there and delete it": "a drain moves pods, and ends where one would lose data",
     "remove it with `kubectl drain`": "who added it is found first, and a drain ends where a pod loses data",

@@ -2,10 +2,13 @@
 
 from pulumi.runtime.proto import provider_pb2
 
+from rackwright.hosts.verdicts import QuarantineLook
 from rackwright.provider import lifetime, outcomes
+from rackwright.quarantine.hosts import quarantine
 from tests.support.diagnostics import sentences
 from tests.support.provider_rig import BOX, RED, State, bare, failing
 from tests.support.toy_kind import TOKEN, Box
+from tests.support.verdicts import began
 
 
 def test_reading_echoes_the_inputs_and_finds_the_claims(rig):
@@ -249,6 +252,30 @@ def test_a_host_in_maintenance_is_left_alone(rig):
 
     rig.maintenance.clear()
     assert rig.diff(rig.read(state), RED)[f'claims["{BOX}"].colour'] == "UPDATE"
+
+
+def test_no_work_begins_on_a_host_in_quarantine_and_that_which_is_there_stays(rig):
+    """
+    It is refused where it is new, and left as it is where it runs; its removal, and all else, goes on.
+    """
+    state = rig.create(RED)
+    inside = quarantine([began("h1", detail="GPU 3")], ["h1", "h2"], 50)
+    rig.quarantine.append(QuarantineLook(inside, "service-01: no answer"))
+
+    assert rig.diff(state, RED) == {} and not rig.messages("WARNING")
+    assert rig.diff(state, {**RED, "colour": "green"}) == {}
+    text = "in quarantine since 2026-12-04T04:00:00Z: a GPU is lost (GPU 3)"
+    assert f"h1 is {text}; it stays as it is there" in rig.messages("WARNING")
+    assert "verdicts of quarantine since the last copy are unknown: service-01: no answer" in rig.messages("WARNING")
+    for preview in (True, False):
+        with failing("FAILED_PRECONDITION") as failures:
+            rig.create({**RED, "name": "b"}, preview=preview)
+        assert f"h1: the host is {text}" in sentences(failures[0].message)
+    rig.create({**RED, "host": "h2", "destroy": True})
+    assert "box:b" not in rig.hosts.things["h1"]
+
+    rig.quarantine.clear()
+    assert rig.diff(state, {**RED, "colour": "green"})
 
 
 def test_what_stands_on_a_retired_host_is_let_go_as_it_is(rig):

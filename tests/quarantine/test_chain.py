@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.core.sshsig import signed_bytes, ssh_string
 from rackwright.log import keys
-from rackwright.quarantine.chain import NAMESPACE, Break, Verdict, check, parse_copy
+from rackwright.quarantine.chain import NAMESPACE, Break, Verdict, check
 from rackwright.quarantine.hosts import most, quarantine
 from tests.support.verdicts import FOREIGN_KEY, KEY, RECEIVER, began, chain, ended, link, public, sign
 
@@ -22,7 +22,7 @@ def broken(content: bytes, earlier: bytes = b"") -> tuple[str, int] | None:
 
 
 def test_a_whole_chain_has_its_verdicts() -> None:
-    assert check(WHOLE, public(), RECEIVER) == parse_copy(WHOLE, RECEIVER) == tuple(link(*VERDICTS))
+    assert check(WHOLE, public(), RECEIVER) == check(WHOLE, None, RECEIVER) == tuple(link(*VERDICTS))
 
 
 def test_a_line_that_is_being_written_is_left_out() -> None:

@@ -349,6 +349,11 @@ def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
         ("journal_sender", {"key": "in clear"}, "key: got the key in plain text"),
         ("journal_sender", {"address": ""}, "address: got none"),
         ("journal_sender", {"port": 443}, "port: got 443"),
+        ("quarantine_receiver", {"key": "in clear"}, "key: got the key in plain text"),
+        ("quarantine_receiver", {"port": 443}, "port: got 443"),
+        ("quarantine_receiver", {"hosts": ["a", "b", "C d"]}, 'hosts: got "C d"'),
+        ("quarantine_receiver", {"hosts": []}, "share_percent: got 50 % of 0 hosts, which is less than one"),
+        ("quarantine_receiver", {"share_percent": 49}, "share_percent: got 49 % of 2 hosts, which is less than one"),
         ("prometheus", {"key": "in clear"}, "key: got the key in plain text"),
         ("prometheus", {"port": 443}, "port: got 443"),
         ("prometheus", {"alertmanager_port": 9090}, "alertmanager_port: got 9090, as for port"),
@@ -389,6 +394,7 @@ def test_what_cannot_be_is_refused(role: str, variables: dict[str, Any], wanted:
         "alertmanager": {"receivers": [OPERATORS]},
         "journal_receiver": {"senders": {"gpu-01": ["10.0.0.1"]}},
         "journal_sender": {"address": "10.0.0.1"},
+        "quarantine_receiver": {"hosts": ["gpu-01", "gpu-02"], "share_percent": 50},
     }
     key = {"key": KEY} if "key" in ROLES[role].secret_lengths else {}
     given = {**key, **enough.get(role, {}), **variables}

@@ -16,6 +16,7 @@ NUMBERS = ("int", "float")
 WITHOUT_RANGE: Mapping[str, str] = {}
 """Numbers that need no range, by role and path, with the reason."""
 NEGATIVE_OR_ZERO: Mapping[str, str] = {
+    "alertmanager.quarantine_port": "0 is no port: the fleet declares no quarantine",
     "device_plugin.gpus": "the first GPU has the index 0",
     "jetson.power_mode": "nvpmodel counts its modes from 0",
 }

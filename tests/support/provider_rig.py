@@ -16,6 +16,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, prov
 from rackwright.core.contract import Kind
 from rackwright.core.repository import Repository
 from rackwright.hosts.rollout import RolloutGate
+from rackwright.hosts.verdicts import QuarantineLook
 from rackwright.provider.codec import decode, encode, secret
 from rackwright.provider.protocol import Provider
 from rackwright.provider.resource import Resources
@@ -84,6 +85,8 @@ class Rig:
     declared: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """Result of an import by type and id."""
     maintenance: dict[str, str] = field(default_factory=dict)
+    quarantine: list[QuarantineLook] = field(default_factory=list)
+    """The hosts in quarantine, on which no toy box begins; empty without a declared quarantine."""
     retired: set[str] = field(default_factory=set)
     undeclared: set[str] = field(default_factory=set)
     """Hosts that answer, and that the fleet does not have any more."""
@@ -198,6 +201,7 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
     hosts, opened = Memory(), list[str]()
     declared: dict[tuple[str, str], Mapping[str, Any]] = {}
     maintenance, retired, undeclared = dict[str, str](), set[str](), set[str]()
+    quarantine: list[QuarantineLook] = []
     entries: Entries = []
 
     def open_memory(stack: str, secrets: Mapping[str, str]) -> Site:
@@ -206,10 +210,14 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
         find_inputs = lambda *id: declared.get(id)  # noqa: E731
         record = in_memory(entries)
         site = Site(Repository({}), hosts, execute, rollout_gate, record, find_inputs, maintenance, retired)
-        return replace(site, is_declared=lambda source: str(source) not in undeclared)
+        return replace(
+            site,
+            is_declared=lambda source: str(source) not in undeclared,
+            quarantine=lambda: quarantine[0] if quarantine else None,
+        )
 
     sites = Sites(open_site or open_memory)
-    provider = Provider(Resources(kinds or {TOKEN: Box()}, sites), sites, address)
+    provider = Provider(Resources(kinds or {TOKEN: Box()}, sites, (TOKEN,)), sites, address)
     server, port = serve(provider)
     # a failure carries the state in its trailer, and gRPC in Go, the engine's, takes 16 MiB where this one takes 8 KiB
     limit = [("grpc.max_metadata_size", 16 << 20)]
@@ -220,6 +228,7 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
             opened=opened,
             declared=declared,
             maintenance=maintenance,
+            quarantine=quarantine,
             retired=retired,
             undeclared=undeclared,
             entries=entries,

@@ -11,6 +11,7 @@ RUN_ON_HOSTS = (
     "rackwright/facts/content.py",
     "rackwright/hosts/onhost/[!_]*.py",
     "rackwright/kinds/pods/roll_out.py",
+    "rackwright/quarantine/onhost/[!_]*.py",
     "rackwright/qualify/onhost/[!_]*.py",
     "rackwright/erase/onhost/[!_]*.py",
     "rackwright/tiering/onhost/[!_]*.py",

@@ -52,6 +52,11 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "journal_receiver": {"key": {"secret": "tests_password"}, "senders": {"gpu-01": ["192.0.2.11"]}},
     "journal_sender": {"key": {"secret": "tests_password"}, "address": "192.0.2.10"},
     "prometheus": {"key": {"secret": "tests_password"}},
+    "quarantine_receiver": {
+        "key": {"secret": "tests_password"},
+        "hosts": ["gpu-01", "gpu-02"],
+        "share_percent": 50,
+    },
     "mlflow": {"admin": {"name": "admin", "password": {"secret": "tests_password"}}},
     "postgresql": {
         "databases": [

@@ -1,16 +1,24 @@
 """Chains of verdicts for tests, signed by a key of the test."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from rackwright.core.sshsig import signed_bytes
+from rackwright.errors import Diagnostic, HostUnreachable
+from rackwright.hosts import verdicts
 from rackwright.quarantine.chain import NAMESPACE, NO_HASH, Verdict, format_line
+from rackwright.stack import Stack
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 FOREIGN_KEY = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
 RECEIVER = "service-01"
+HOSTS = ["gpu-01", "gpu-02", RECEIVER]
 
 
 def public(key: Ed25519PrivateKey = KEY) -> bytes:
@@ -40,3 +48,37 @@ def link(*verdicts: Verdict) -> list[Verdict]:
 def chain(*verdicts: Verdict) -> list[bytes]:
     """Return the signed lines of *verdicts*."""
     return [sign(verdict) for verdict in link(*verdicts)]
+
+
+class Monitor:
+    """Hosts with a monitoring host alone, whose program prints *lines*."""
+
+    def __init__(self, *lines: bytes) -> None:
+        self.lines, self.status, self.is_off = [*lines], 0, False
+        self.calls: list[tuple[tuple[str, ...], bytes]] = []
+
+    def connection(self, host: str) -> "Monitor":
+        assert host == RECEIVER
+        if self.is_off:
+            raise HostUnreachable(Diagnostic(host, "no answer"))
+        return self
+
+    def run(self, argv: Sequence[str], stdin: bytes = b"") -> Any:
+        self.calls.append((tuple(argv), stdin))
+        return SimpleNamespace(status=self.status, stdout=b"".join(self.lines), stderr="it failed\n")
+
+
+def rack(project: Path, twin: str | None = None, uses: str | None = None, secrets: Any = None) -> Stack:
+    variables = {"hosts": HOSTS, "share_percent": 50, "key": {"secret": "monitoring_key"}}
+    roles: dict[str, Any] = {RECEIVER: {verdicts.ROLE: variables}}
+    fleet = SimpleNamespace(hosts={name: SimpleNamespace(roles=roles.get(name, {})) for name in HOSTS}, uses=uses)
+    stack = SimpleNamespace(
+        name="rack",
+        project=project,
+        twin=twin,
+        fleet=fleet,
+        fleet_file=project / "stacks" / "hospital" / ("serving.yaml" if uses else "fleet.yaml"),
+        repository=SimpleNamespace(secrets=secrets or {}),
+    )
+    stack.verdicts = Stack.verdicts.fget(stack)  # type: ignore[attr-defined]
+    return cast(Stack, stack)

@@ -35,6 +35,11 @@ def derived_key(secret: str, name: str, use: Use) -> str:
     return _key(secret, f"{use} {name}").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
+def derived_public_key(secret: str, name: str, use: Use) -> bytes:
+    """Return the public key of *name* for one *use*, 32 bytes."""
+    return _key(secret, f"{use} {name}").public_key().public_bytes_raw()
+
+
 @lru_cache(maxsize=1024)
 def derived_certificate(secret: str, name: str, use: Use, addresses: tuple[str, ...] = ()) -> str:
     """Return the certificate of *name*, in PEM, signed by the authority of *secret*.

@@ -37,6 +37,7 @@ from rackwright.kinds.role.krl import krl
 from rackwright.kinds.role.password_hash import bcrypt_hash, scram_verifier
 from rackwright.kinds.role.spec import AboutHost, RoleSpec
 from rackwright.kinds.shared.secrets import Redactor, UnknownSecret
+from rackwright.quarantine.program import verdict_receiver_program
 from rackwright.schema import secret
 
 SINGLE_EXPRESSION = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
@@ -269,6 +270,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "gpu_metrics_program": gpu_metrics_program(),
         "health_metrics_program": health_metrics_program(),
         "service_metrics_program": service_metrics_program(),
+        "verdict_receiver_program": verdict_receiver_program(),
         "krl": krl,
         "sha256": sha256,
         "sha256_base64": sha256_base64,

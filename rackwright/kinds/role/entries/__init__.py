@@ -15,6 +15,7 @@ Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed 
 ``probe_program`` (the text of the probe), ``log_chain_program`` (the text of the program that chains the audit log),
 ``gpu_metrics_program``, ``drive_metrics_program``, ``service_metrics_program``, ``health_metrics_program``,
 ``audit_metrics_program`` and ``cluster_metrics_program`` (the programs that report metrics),
+``verdict_receiver_program`` (the receiver of alerts that signs verdicts),
 ``krl`` (a function that returns a key revocation list), ``sha256`` and ``sha256_base64`` (functions that return a
 text's digest), ``bcrypt`` and ``scram`` (functions that return the hash of a password for an account, the second one
 for PostgreSQL), ``base64`` (a function that returns a text in base64), ``derived_authority``, ``derived_certificate``

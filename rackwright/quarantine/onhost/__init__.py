@@ -1,0 +1,1 @@
+"""Programs that run on the monitoring host, with the standard library alone."""
