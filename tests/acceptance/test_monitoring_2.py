@@ -106,7 +106,7 @@ def _lose(lab: Lab, lose: Callable[[Twin, str], None], find: Callable[[Twin, str
     lose(lab.twin, WORKER)
     seconds = _seconds_until(lab, "HostNotReached", WORKER, fires=True)
     eventually(lambda: alerts_of(lab, WORKER), "the message is sent", SECONDS)
-    eventually(lambda: ("TargetsMissing", SERVICE) not in firing(lab), "no other alert", SECONDS)
+    eventually(lambda: ("TargetsMissing", "") not in firing(lab), "no other alert", SECONDS)
     need(alerts_of(lab, WORKER) == {"HostNotReached"}, f"messages name {alerts_of(lab, WORKER)}")
     find(lab.twin, WORKER, lab.log.write)
     _seconds_until(lab, "HostNotReached", WORKER, fires=False)
