@@ -10,7 +10,7 @@ from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.monitoring_lab import HOSTS, SECRETS, SERVICE, WORKER, ask, fleet, up
+from tests.support.monitoring_lab import HOSTS, SECRETS, SERVERS, SERVICE, WORKER, ask, fleet, up
 from tests.support.tiny_server_lab import tiny_models
 
 TARGETS = {
@@ -47,19 +47,6 @@ BROKEN = {
     },
 }
 """Commands that break a claim, by resource and claim."""
-SERVERS = f"""\
-fleet: serving
-uses: fleet.yaml
-servers:
-  digits:
-    model: {{path: models/first}}
-    hosts: [{WORKER}]
-    keys: {{app: {{secret: digits_app}}}}
-    canary: {{data: models/rows.npz, accuracy: 0.9, every: 1min}}
-    environment: {{path: /opt/workloads}}
-    ready_seconds: 300
-    set: {{threads: 1, drain_seconds: 0}}
-"""
 FOLDERS = tuple(f"/etc/rackwright/{role}" for role in ("metrics_proxy", "prometheus", "alertmanager"))
 MASKED = "file:/etc/systemd/system/nginx.service"
 GONE = (

@@ -27,6 +27,21 @@ MONITORING: dict[str, Any] = {
     "heartbeat": {"secret": "heartbeat_url"},
 }
 
+SERVERS = f"""\
+fleet: serving
+uses: fleet.yaml
+servers:
+  digits:
+    model: {{path: models/first}}
+    hosts: [{WORKER}]
+    keys: {{app: {{secret: digits_app}}}}
+    canary: {{data: models/rows.npz, accuracy: 0.9, every: 1min}}
+    environment: {{path: /opt/workloads}}
+    ready_seconds: 300
+    set: {{threads: 1, drain_seconds: 0}}
+"""
+"""The fleet of a model server on the worker, with the tiny models of the lab."""
+
 
 def fleet(names: Sequence[str] = HOSTS, **more: Any) -> str:
     """Return the text of the fleet with hosts of these *names*; *more* are further keys of `monitoring`."""
