@@ -180,7 +180,7 @@ def _end(lab: Lab, began: str) -> None:
     credential = lab.ssh(SERVICE, f"cat {CREDENTIAL}").strip()
     need(_send(lab, _message(WORKER, began, "HostNotReached"), credential, "root") == "200", "a message is read")
     need(_causes(lab) == {}, "a message from before the end began a quarantine")
-    log = (lab.directory / ".rackwright" / "log" / "operations.jsonl").read_text()
+    log = lab.rackwright("log", "show", "--host", SERVICE, "--json", status=0).stdout
     need("a new power supply" in log, "the end is not on record")
 
 
