@@ -12,12 +12,12 @@ from typing import Any, Self
 import pytest
 from ruamel.yaml import YAML
 
+from rackwright.cli.twin import build
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.secret import setting_command
 from rackwright.stack import load_stack
 from rackwright.toolchain import choose, shell
 from rackwright.twin import Twin
-from rackwright.twin.fleet import build_twin
 from tests.support.expect import eventually, need
 from tests.support.json_documents import check_printed
 from tests.support.log import ROOT, Log
@@ -105,9 +105,7 @@ class Lab:
         """The twin of the current fleet file. The result is cached, since a large file takes seconds to read."""
         text = self.fleet_path.read_text()
         if text not in self._twins:
-            stack = load_stack(self.stack, self.directory)
-            name = self.target.removeprefix("twin:")
-            self._twins = {text: build_twin(name, self.directory, stack.fleet, stack.containers)}
+            self._twins = {text: build(load_stack(self.stack, self.directory))}
         return self._twins[text]
 
     def add_stack(self, stack: str, fleet: str) -> None:
