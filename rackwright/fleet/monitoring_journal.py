@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rackwright.schema.fleet import stations
+from rackwright.fleet.monitoring_addresses import client_addresses, monitoring_address
 from rackwright.schema.host import Host
 from rackwright.schema.monitoring import Monitoring
 from rackwright.schema.problem import Problem
@@ -27,7 +27,7 @@ def problems(monitoring: Monitoring, hosts: Mapping[str, Host]) -> Iterator[Prob
         yield Problem(
             f"got no address of {monitoring.host} for all journals", expected, help, ("monitoring", "journal")
         )
-    for name, addresses in sender_addresses(monitoring, hosts).items():
+    for name, addresses in client_addresses(monitoring, hosts).items():
         if not addresses:
             expected = f"a declared address of {name}, from which its journal comes"
             help = f"Declare the network of {name}, or name its address under addresses"
@@ -36,19 +36,7 @@ def problems(monitoring: Monitoring, hosts: Mapping[str, Host]) -> Iterator[Prob
 
 def receiver_address(monitoring: Monitoring, hosts: Mapping[str, Host]) -> str | None:
     """Return the declared address of the receiver, or that of the monitoring host in a network of all hosts."""
-    if monitoring.journal and monitoring.journal.address:
-        return monitoring.journal.address
-    for several in stations(hosts).values():
-        if {each.host for each in several} >= hosts.keys():
-            return next(each.address for each in several if each.host == monitoring.host)
-    return None
-
-
-def sender_addresses(monitoring: Monitoring, hosts: Mapping[str, Host]) -> dict[str, list[str]]:
-    """Return the addresses from which each host may send: all that it has in declared networks."""
-    found = [(each.host, each.address) for several in stations(hosts).values() for each in several]
-    found += monitoring.addresses.items()
-    return {name: sorted({address for host, address in found if host == name}) for name in hosts}
+    return (monitoring.journal and monitoring.journal.address) or monitoring_address(monitoring, hosts)
 
 
 def roles_of_host(monitoring: Monitoring, name: str, hosts: Mapping[str, Host]) -> dict[str, dict[str, Any]]:
@@ -62,7 +50,7 @@ def roles_of_host(monitoring: Monitoring, name: str, hosts: Mapping[str, Host]) 
     receiver = {
         **common,
         **({"data": {"tier": monitoring.tier}} if monitoring.tier else {}),
-        "senders": sender_addresses(monitoring, hosts),
+        "senders": client_addresses(monitoring, hosts),
         "size_mib": journal.size // MIB,
     }
     return {RECEIVER: receiver, SENDER: common}

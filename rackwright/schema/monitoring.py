@@ -122,6 +122,10 @@ class Quarantine(Schema):
     """Share of the hosts that is in quarantine at most, rounded down to whole hosts."""
     port: Annotated[int, Field(ge=1024, le=65535)] = 9095
     """Port of the receiver on 127.0.0.1 of the monitoring host."""
+    read_port: Annotated[int, Field(ge=1024, le=65535)] = 9096
+    """Port at which all hosts read the verdicts."""
+    address: Annotated[str, AfterValidator(_address)] | None = None
+    """Address at which they do; by default that of the monitoring host in the declared network of all hosts."""
 
 
 class Monitoring(Schema):

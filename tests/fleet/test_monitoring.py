@@ -252,11 +252,39 @@ def test_verdicts_are_about_all_hosts_that_are_not_retired(tmp_path: Path) -> No
     hosts = {"alpha": host(1), "beta": host(2), "gamma": host(3, retired=True)}
     fleet = load(tmp_path, hosts, quarantine={"share_percent": 50})
 
-    role = {"port": 9095, "hosts": ["alpha", "beta"], "share_percent": 50, "key": {"secret": "monitoring_key"}}
+    common = {"address": "10.0.0.1", "hosts": ["alpha", "beta"], "share_percent": 50}
+    common["key"] = {"secret": "monitoring_key"}
+    role = {**common, "port": 9095, "read_port": 9096, "readers": ["10.0.0.1", "10.0.0.2"]}
     assert fleet.hosts["alpha"].roles["quarantine_receiver"] == role
     assert fleet.hosts["alpha"].roles["alertmanager"]["quarantine_port"] == 9095
     assert "quarantine_receiver" not in fleet.hosts["beta"].roles
+    reader = {**common, "receiver": "alpha", "port": 9096}
+    assert [fleet.hosts[name].roles.get("quarantine_reader") for name in hosts] == [reader, reader, None]
+    for name in ("alpha", "beta"):
+        assert [*role_problems(fleet.hosts[name], ROLES, accept_all_secrets)] == []
+
+
+def test_readers_know_the_hosts_of_balanced_members_and_the_control_plane(tmp_path: Path) -> None:
+    members = ["10.0.0.2:8080", "10.9.0.9:8080"]
+    services = {"digits": {"port": 8080, "members": members}, "far": {"port": 8081, "members": ["10.9.0.9:8081"]}}
+    hosts = {"alpha": host(1, roles={"load_balancer": {"services": services}}), "beta": host(2)}
+    monitoring = {"quarantine": {"share_percent": 50, "address": "10.0.0.1", "read_port": 9200}}
+    fleet = load(tmp_path, hosts, **monitoring)
+
+    reader = fleet.hosts["alpha"].roles["quarantine_reader"]
+    assert reader["members"] == {"digits": {"10.0.0.2:8080": "beta", "10.9.0.9:8080": ""}} and reader["port"] == 9200
+    assert "members" not in fleet.hosts["beta"].roles["quarantine_reader"]
     assert [*role_problems(fleet.hosts["alpha"], ROLES, accept_all_secrets)] == []
+
+
+def test_hosts_without_a_common_network_need_the_address_of_the_verdicts(tmp_path: Path) -> None:
+    other = host(2) | {"nics": [{"name": "port0", "mac": "52:54:00:00:00:02", "addresses": ["10.9.0.2/24"]}]}
+    hosts, addresses = {"alpha": host(1), "beta": other}, {"beta": "10.9.0.2"}
+    with pytest.raises(DeclarationError, match="got no address of alpha for all readers of verdicts"):
+        load(tmp_path, hosts, addresses=addresses, quarantine={"share_percent": 50})
+
+    found = load(tmp_path, hosts, addresses=addresses, quarantine={"share_percent": 50, "address": "10.0.0.1"})
+    assert found.hosts["beta"].roles["quarantine_reader"]["address"] == "10.0.0.1"
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ READ_ELSEWHERE = {
     "/etc/rackwright/postgresql/accounts.sql": "a service reads it that ends",
     "/etc/rackwright/health_exporter/services.json": "the service of each connection reads it",
     "/etc/rackwright/quarantine_receiver/*": "the program of each message reads it",
+    "/etc/rackwright/quarantine_reader/*": "the program reads it each time that it starts",
     "/etc/rackwright/scheduled_audit/key": "systemd reads it at each start of a service that ends",
     "/etc/rackwright/mlflow/tls.cnf": "openssl reads it once",
     "/etc/rackwright/registry/accounts": "the registry reads it again after each change",

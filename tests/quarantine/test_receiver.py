@@ -70,7 +70,7 @@ def test_a_message_becomes_a_verdict_that_the_reader_accepts(rig: Rig) -> None:
 
     assert rig.send(sent) == "200 OK"
     assert rig.verdicts() == [("began", "gpu-01", "DriveFailing", "SN-4711")]
-    assert rig.chain.stat().st_mode & 0o777 == 0o600
+    assert rig.chain.stat().st_mode & 0o777 == 0o640
     assert rig.run("show").stdout == rig.chain.read_bytes()
 
 

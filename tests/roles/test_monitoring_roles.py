@@ -351,6 +351,17 @@ def test_rules_that_braces_and_quotes_are_in_stay_as_declared():
         ("journal_sender", {"port": 443}, "port: got 443"),
         ("quarantine_receiver", {"key": "in clear"}, "key: got the key in plain text"),
         ("quarantine_receiver", {"port": 443}, "port: got 443"),
+        ("quarantine_receiver", {"read_port": 443}, "read_port: got 443"),
+        ("quarantine_receiver", {"read_port": 9095}, "read_port: got 9095"),
+        ("quarantine_receiver", {"readers": []}, "readers: got none"),
+        ("quarantine_reader", {"key": "in clear"}, "key: got the key in plain text"),
+        ("quarantine_reader", {"receiver": ""}, 'receiver: got ""'),
+        ("quarantine_reader", {"address": ""}, "address: got none"),
+        ("quarantine_reader", {"port": 443}, "port: got 443"),
+        ("quarantine_reader", {"hosts": ["a", "b", "C d"]}, 'hosts: got "C d"'),
+        ("quarantine_reader", {"share_percent": 49}, "share_percent: got 49 % of 2 hosts, which is less than one"),
+        ("quarantine_reader", {"members": {"a": {"10.0.0.1": "gpu-01"}}}, "members: got a: "),
+        ("quarantine_reader", {"members": {"a": {"10.0.0.1:80": 3}}}, "members: got a: "),
         ("quarantine_receiver", {"hosts": ["a", "b", "C d"]}, 'hosts: got "C d"'),
         ("quarantine_receiver", {"hosts": []}, "share_percent: got 50 % of 0 hosts, which is less than one"),
         ("quarantine_receiver", {"share_percent": 49}, "share_percent: got 49 % of 2 hosts, which is less than one"),
@@ -394,7 +405,13 @@ def test_what_cannot_be_is_refused(role: str, variables: dict[str, Any], wanted:
         "alertmanager": {"receivers": [OPERATORS]},
         "journal_receiver": {"senders": {"gpu-01": ["10.0.0.1"]}},
         "journal_sender": {"address": "10.0.0.1"},
-        "quarantine_receiver": {"hosts": ["gpu-01", "gpu-02"], "share_percent": 50},
+        "quarantine_receiver": {"hosts": ["gpu-01", "gpu-02"], "share_percent": 50, "readers": ["10.0.0.2"]},
+        "quarantine_reader": {
+            "receiver": "gpu-01",
+            "address": "10.0.0.1",
+            "hosts": ["gpu-01", "gpu-02"],
+            "share_percent": 50,
+        },
     }
     key = {"key": KEY} if "key" in ROLES[role].secret_lengths else {}
     given = {**key, **enough.get(role, {}), **variables}

@@ -1,27 +1,32 @@
 """The files of quarantine on the monitoring host: the route of Alertmanager, its credential, and the key."""
 
 import json
+import os
 import socketserver
+import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPSConnection
 from pathlib import Path
 
+import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from rackwright.quarantine.chain import CAUSES, check
-from rackwright.quarantine.onhost import receiver
+from rackwright.quarantine.onhost import reader, receiver
 from rackwright.quarantine.program import verdict_receiver_program
 from tests.roles.test_monitoring_roles import OPERATORS
 from tests.support.expect import eventually
-from tests.support.monitoring import SECRETS, arguments, client, files, free_port, running, wait_for, write
+from tests.support.monitoring import SECRETS, arguments, client, files, free_port, get, running, wait_for, write
 
 PLACE = "/etc/rackwright/quarantine_receiver"
-VARIABLES = {"hosts": ["gpu-02", "gpu-01", "gpu-03", "gpu-04"], "share_percent": 25}
+HOSTS = {"hosts": ["gpu-02", "gpu-01", "gpu-03", "gpu-04"], "share_percent": 25}
+VARIABLES = {**HOSTS, "readers": ["127.0.0.1"]}
+READS = {**HOSTS, "receiver": "gpu-01", "address": "127.0.0.1"}
 
 
 def test_alertmanager_sends_causes_beside_the_messages_to_people() -> None:
@@ -74,6 +79,10 @@ def test_the_settings_have_the_hosts_and_the_limit() -> None:
 
     assert settings["hosts"] == sorted(VARIABLES["hosts"]) and settings["limit"] == 1
     assert str(receiver.SETTINGS) == PLACE
+    reads = files("quarantine_reader", SECRETS, **READS)
+    own = json.loads(str(reads[f"{reader.PLACES.settings}/settings.json"].content))
+    assert {name: own[name] for name in ("hosts", "limit", "receiver")} == settings
+    assert "def main(" in str(reads["/usr/local/sbin/rackwright-quarantine-reader"].content)
     assert "def main(" in str(made["/usr/local/sbin/rackwright-quarantine"].content)
 
 
@@ -124,3 +133,61 @@ def test_an_alert_of_alertmanager_becomes_a_verdict_that_the_reader_accepts(tmp_
     key = load_pem_private_key((tmp_path / f"{PLACE[1:]}/signing.key").read_bytes(), None).public_key()
     found = check(chain.read_bytes(), key.public_bytes(Encoding.Raw, PublicFormat.Raw), "gpu-01")
     assert isinstance(found, tuple) and [(each.host, each.cause) for each in found] == [("gpu-02", "GpuLost")]
+
+
+def served(directory: Path, port: int, secrets: Mapping[str, str] = SECRETS) -> AbstractContextManager[object]:
+    """Serve the verdicts below *directory*, and write the files of a reader there."""
+    write(directory, files("quarantine_receiver", SECRETS, **VARIABLES, read_port=port))
+    write(directory, files("quarantine_reader", secrets, **READS, port=port))
+    for place in ("run/rackwright-quarantine-verdicts", "run/reader", "var/lib/reader", "runs"):
+        (directory / place).mkdir(parents=True)
+    own_account = ["-g", "user root;"] if os.geteuid() == 0 else []
+    return running("nginx", "nginx", *arguments(directory, "rackwright-quarantine-verdicts.service"), *own_account)
+
+
+def reading(directory: Path) -> reader.Places:
+    etc = directory / "etc/rackwright/quarantine_reader"
+    return reader.Places(etc, directory / "var/lib/reader", directory / "run/reader", directory / "runs")
+
+
+def test_a_reader_has_the_verdicts_that_the_receiver_signs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port, chain = free_port(), tmp_path / "var/lib/rackwright-quarantine/verdicts"
+    with served(tmp_path, port):
+        wait_for(port)
+        assert reader.main([], reading(tmp_path)) == 0
+        assert (tmp_path / "run/reader/hosts").read_text() == "", "before the first verdict, no host is in quarantine"
+        chain.parent.mkdir(parents=True)
+        with receiver.Chain(tmp_path / PLACE[1:], chain) as opened:
+            opened.begin("GpuLost", "gpu-03", "GPU 0", "2026-12-07T00:00:00Z")
+        assert reader.main([], reading(tmp_path)) == 0
+        assert (tmp_path / "run/reader/hosts").read_text() == "gpu-03\n"
+        assert (tmp_path / "var/lib/reader/verdicts").read_bytes() == chain.read_bytes()
+        context = client(tmp_path, "quarantine_reader")
+        assert get(port, "/other", context)[0] == 404 and get(port, "/verdicts", context, "POST")[0] == 403
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wrong", ["no certificate", "another key", "a certificate for metrics"])
+def test_without_a_certificate_of_a_reader_there_are_no_verdicts(tmp_path: Path, wrong: str) -> None:
+    port, etc = free_port(), tmp_path / "etc/rackwright"
+    secrets = {**SECRETS, "monitoring_key": "x" * 32} if wrong == "another key" else SECRETS
+    with served(tmp_path, port, secrets):
+        wait_for(port)
+        if wrong == "a certificate for metrics":
+            write(tmp_path, files("prometheus", SECRETS, port=free_port()))
+            for name in ("client.crt", "client.key"):
+                (etc / "quarantine_reader" / name).write_bytes((etc / "prometheus" / name).read_bytes())
+        context = ssl.create_default_context(cafile=str(etc / "quarantine_receiver/authority.crt"))
+        if wrong != "no certificate":
+            own = etc / "quarantine_reader"
+            context.load_cert_chain(own / "client.crt", own / "client.key")
+        assert get(port, "/verdicts", context)[0] == 400
+
+
+def test_a_reader_believes_no_other_server(tmp_path: Path) -> None:
+    port = free_port()
+    with served(tmp_path, port, {**SECRETS, "monitoring_key": "x" * 32}):
+        wait_for(port)
+        settings = json.loads((reading(tmp_path).settings / "settings.json").read_text())
+        with pytest.raises(ssl.SSLCertVerificationError):
+            reader.fetch(settings, reading(tmp_path).settings)

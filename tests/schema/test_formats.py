@@ -87,6 +87,7 @@ ANY_TEXT = {
     "kubernetes_control_plane": {"encryption_key", "snapshot_key"},
     "metrics_proxy": {"key"},
     "mlflow": {"admin.password", "users.password"},
+    "quarantine_reader": {"key"},
     "quarantine_receiver": {"key"},
     "object_store": {"accounts.key", "internal_key"},
     "postgresql": {"databases.password"},
@@ -127,6 +128,7 @@ WITHOUT_FORMAT: dict[str, dict[str, str]] = {
     "health_exporter": dict.fromkeys(("services.service", "services.path", "services.certificate"), REFUSED),
     "journal_receiver": {"data": REFUSED, "key": SECRET},
     "journal_sender": {"key": SECRET},
+    "quarantine_reader": {"key": SECRET, **dict.fromkeys(("receiver", "hosts", "members"), REFUSED)},
     "quarantine_receiver": {"key": SECRET, "hosts": REFUSED},
     "kubernetes_control_plane": {"encryption_key": SECRET, "snapshot_key": SECRET, "snapshot_directory": REFUSED},
     "kubernetes_node": dict.fromkeys(

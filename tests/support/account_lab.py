@@ -35,6 +35,7 @@ NOT_HERE = {
     "scheduled_audit": "not tried on these hosts yet",
     "journal_receiver": "not tried on these hosts yet",
     "journal_sender": "not tried on these hosts yet",
+    "quarantine_reader": "not tried on these hosts yet",
     "quarantine_receiver": "not tried on these hosts yet",
     "postgresql": "line deploy.postgresql audits a host with it",
     "kubernetes_control_plane": "its packages are built from source",

@@ -53,7 +53,7 @@ def write(directory: Path, made: Mapping[str, FileEntry]) -> None:
     for path, file in made.items():
         target = directory / path[1:]
         target.parent.mkdir(parents=True, exist_ok=True)
-        for place in (ETC, "/run/rackwright-metrics-proxy", "/var/lib/rackwright-"):
+        for place in (ETC, "/run/rackwright-metrics-proxy", "/run/rackwright-quarantine-", "/var/lib/rackwright-"):
             content = str(file.content).replace(place, f"{directory}{place}")
             file = file.model_copy(update={"content": content})
         if MODULE in str(file.content):

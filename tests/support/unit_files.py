@@ -52,8 +52,16 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "journal_receiver": {"key": {"secret": "tests_password"}, "senders": {"gpu-01": ["192.0.2.11"]}},
     "journal_sender": {"key": {"secret": "tests_password"}, "address": "192.0.2.10"},
     "prometheus": {"key": {"secret": "tests_password"}},
+    "quarantine_reader": {
+        "key": {"secret": "tests_password"},
+        "receiver": "gpu-01",
+        "address": "192.0.2.11",
+        "hosts": ["gpu-01", "gpu-02"],
+        "share_percent": 50,
+    },
     "quarantine_receiver": {
         "key": {"secret": "tests_password"},
+        "readers": ["192.0.2.12"],
         "hosts": ["gpu-01", "gpu-02"],
         "share_percent": 50,
     },

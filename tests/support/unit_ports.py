@@ -31,6 +31,12 @@ PORTS: Mapping[str, tuple[str, str]] = {
     f"journal_receiver/{UNITS}/rackwright-journal-vacuum.service.j2": (NONE, "deletes files"),
     f"journal_sender/{UNITS}/rackwright-journal-sender.service.j2": (CLIENT, "sends to the receiver"),
     f"quarantine_receiver/{UNITS}/rackwright-quarantine@.service.j2": (NONE, "its socket is on loopback; a credential"),
+    f"quarantine_receiver/{UNITS}/rackwright-quarantine-verdicts.service.j2": (
+        OWN,
+        "nginx: address and port; certificates",
+    ),
+    f"quarantine_reader/{UNITS}/rackwright-quarantine-reader.service.j2": (CLIENT, "reads from the receiver"),
+    f"quarantine_reader/{UNITS}/rackwright-quarantine-end.service.j2": (NONE, "changes rules, nodes and units"),
     f"mlflow/{UNITS}/mlflow-accounts.service.j2": (CLIENT, "asks MLflow on loopback"),
     f"mlflow/{UNITS}/mlflow.service.j2": (OWN, "MLflow: listen_address and port"),
     f"model_server/{UNITS}/server.service.j2": (TABLE, "port of the server; a table if it runs vLLM"),

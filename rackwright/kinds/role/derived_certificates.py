@@ -40,6 +40,14 @@ def derived_public_key(secret: str, name: str, use: Use) -> bytes:
     return _key(secret, f"{use} {name}").public_key().public_bytes_raw()
 
 
+def derived_public_key_pem(secret: str, name: str, use: Use) -> str:
+    """Return the public key of *name* for one *use*, in PEM."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = _key(secret, f"{use} {name}").public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 @lru_cache(maxsize=1024)
 def derived_certificate(secret: str, name: str, use: Use, addresses: tuple[str, ...] = ()) -> str:
     """Return the certificate of *name*, in PEM, signed by the authority of *secret*.

@@ -29,7 +29,12 @@ from rackwright.facts.program import (
     program,
     service_metrics_program,
 )
-from rackwright.kinds.role.derived_certificates import derived_authority, derived_certificate, derived_key
+from rackwright.kinds.role.derived_certificates import (
+    derived_authority,
+    derived_certificate,
+    derived_key,
+    derived_public_key_pem,
+)
 from rackwright.kinds.role.entries import SORTS
 from rackwright.kinds.role.entries.entry import Entry
 from rackwright.kinds.role.entries.files import DirectoryEntry, FileEntry, PresentFile
@@ -37,7 +42,7 @@ from rackwright.kinds.role.krl import krl
 from rackwright.kinds.role.password_hash import bcrypt_hash, scram_verifier
 from rackwright.kinds.role.spec import AboutHost, RoleSpec
 from rackwright.kinds.shared.secrets import Redactor, UnknownSecret
-from rackwright.quarantine.program import verdict_receiver_program
+from rackwright.quarantine.program import verdict_reader_program, verdict_receiver_program
 from rackwright.schema import secret
 
 SINGLE_EXPRESSION = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
@@ -270,6 +275,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "gpu_metrics_program": gpu_metrics_program(),
         "health_metrics_program": health_metrics_program(),
         "service_metrics_program": service_metrics_program(),
+        "verdict_reader_program": verdict_reader_program(),
         "verdict_receiver_program": verdict_receiver_program(),
         "krl": krl,
         "sha256": sha256,
@@ -279,6 +285,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "derived_authority": derived_authority,
         "derived_certificate": derived_certificate,
         "derived_key": derived_key,
+        "derived_public_key": derived_public_key_pem,
         "base64": to_base64,
     }
     return {**common, **add_names(source, {**variables, **common}, repository)}

@@ -1,1 +1,1 @@
-"""Programs that run on the monitoring host, with the standard library alone."""
+"""Programs that run on hosts, with the standard library alone."""

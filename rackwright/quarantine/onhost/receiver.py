@@ -135,7 +135,7 @@ class Chain:
     def __init__(self, settings: Path, path: Path) -> None:
         self.key = settings / "signing.key"
         self.settings: dict[str, Any] = json.loads((settings / "settings.json").read_text(encoding="utf-8"))
-        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         fcntl.flock(self.file, fcntl.LOCK_EX)
         content = os.pread(self.file, CHAIN_BYTES + 1, 0)
         whole = content[: content.rfind(b"\n") + 1]

@@ -15,11 +15,13 @@ Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed 
 ``probe_program`` (the text of the probe), ``log_chain_program`` (the text of the program that chains the audit log),
 ``gpu_metrics_program``, ``drive_metrics_program``, ``service_metrics_program``, ``health_metrics_program``,
 ``audit_metrics_program`` and ``cluster_metrics_program`` (the programs that report metrics),
-``verdict_receiver_program`` (the receiver of alerts that signs verdicts),
+``verdict_receiver_program`` and ``verdict_reader_program`` (the receiver of alerts that signs verdicts, and their
+reader on each host),
 ``krl`` (a function that returns a key revocation list), ``sha256`` and ``sha256_base64`` (functions that return a
 text's digest), ``bcrypt`` and ``scram`` (functions that return the hash of a password for an account, the second one
-for PostgreSQL), ``base64`` (a function that returns a text in base64), ``derived_authority``, ``derived_certificate``
-and ``derived_key`` (functions that return the certificates and keys of an authority that follows from a secret). The
+for PostgreSQL), ``base64`` (a function that returns a text in base64), ``derived_authority``, ``derived_certificate``,
+``derived_key`` and ``derived_public_key`` (functions that return the certificates and keys of an authority that follows
+from a secret). The
 filter ``canonical_address`` returns an IP address as the kernel lists it.
 Names that begin with ``__`` are also variables of
 the role's tasks.
