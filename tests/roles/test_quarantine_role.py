@@ -135,6 +135,11 @@ def test_an_alert_of_alertmanager_becomes_a_verdict_that_the_reader_accepts(tmp_
     assert isinstance(found, tuple) and [(each.host, each.cause) for each in found] == [("gpu-02", "GpuLost")]
 
 
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("q")  # short, for the path of a socket
+
+
 def served(directory: Path, port: int, secrets: Mapping[str, str] = SECRETS) -> AbstractContextManager[object]:
     """Serve the verdicts below *directory*, and write the files of a reader there."""
     write(directory, files("quarantine_receiver", SECRETS, **VARIABLES, read_port=port))
@@ -150,31 +155,31 @@ def reading(directory: Path) -> reader.Places:
     return reader.Places(etc, directory / "var/lib/reader", directory / "run/reader", directory / "runs")
 
 
-def test_a_reader_has_the_verdicts_that_the_receiver_signs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    port, chain = free_port(), tmp_path / "var/lib/rackwright-quarantine/verdicts"
-    with served(tmp_path, port):
+def test_a_reader_has_the_verdicts_that_the_receiver_signs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port, chain = free_port(), place / "var/lib/rackwright-quarantine/verdicts"
+    with served(place, port):
         wait_for(port)
-        assert reader.main([], reading(tmp_path)) == 0
-        assert (tmp_path / "run/reader/hosts").read_text() == "", "before the first verdict, no host is in quarantine"
+        assert reader.main([], reading(place)) == 0
+        assert (place / "run/reader/hosts").read_text() == "", "before the first verdict, no host is in quarantine"
         chain.parent.mkdir(parents=True)
-        with receiver.Chain(tmp_path / PLACE[1:], chain) as opened:
+        with receiver.Chain(place / PLACE[1:], chain) as opened:
             opened.begin("GpuLost", "gpu-03", "GPU 0", "2026-12-07T00:00:00Z")
-        assert reader.main([], reading(tmp_path)) == 0
-        assert (tmp_path / "run/reader/hosts").read_text() == "gpu-03\n"
-        assert (tmp_path / "var/lib/reader/verdicts").read_bytes() == chain.read_bytes()
-        context = client(tmp_path, "quarantine_reader")
+        assert reader.main([], reading(place)) == 0
+        assert (place / "run/reader/hosts").read_text() == "gpu-03\n"
+        assert (place / "var/lib/reader/verdicts").read_bytes() == chain.read_bytes()
+        context = client(place, "quarantine_reader")
         assert get(port, "/other", context)[0] == 404 and get(port, "/verdicts", context, "POST")[0] == 403
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("wrong", ["no certificate", "another key", "a certificate for metrics"])
-def test_without_a_certificate_of_a_reader_there_are_no_verdicts(tmp_path: Path, wrong: str) -> None:
-    port, etc = free_port(), tmp_path / "etc/rackwright"
+def test_without_a_certificate_of_a_reader_there_are_no_verdicts(place: Path, wrong: str) -> None:
+    port, etc = free_port(), place / "etc/rackwright"
     secrets = {**SECRETS, "monitoring_key": "x" * 32} if wrong == "another key" else SECRETS
-    with served(tmp_path, port, secrets):
+    with served(place, port, secrets):
         wait_for(port)
         if wrong == "a certificate for metrics":
-            write(tmp_path, files("prometheus", SECRETS, port=free_port()))
+            write(place, files("prometheus", SECRETS, port=free_port()))
             for name in ("client.crt", "client.key"):
                 (etc / "quarantine_reader" / name).write_bytes((etc / "prometheus" / name).read_bytes())
         context = ssl.create_default_context(cafile=str(etc / "quarantine_receiver/authority.crt"))
@@ -184,10 +189,10 @@ def test_without_a_certificate_of_a_reader_there_are_no_verdicts(tmp_path: Path,
         assert get(port, "/verdicts", context)[0] == 400
 
 
-def test_a_reader_believes_no_other_server(tmp_path: Path) -> None:
+def test_a_reader_believes_no_other_server(place: Path) -> None:
     port = free_port()
-    with served(tmp_path, port, {**SECRETS, "monitoring_key": "x" * 32}):
+    with served(place, port, {**SECRETS, "monitoring_key": "x" * 32}):
         wait_for(port)
-        settings = json.loads((reading(tmp_path).settings / "settings.json").read_text())
+        settings = json.loads((reading(place).settings / "settings.json").read_text())
         with pytest.raises(ssl.SSLCertVerificationError):
-            reader.fetch(settings, reading(tmp_path).settings)
+            reader.fetch(settings, reading(place).settings)
