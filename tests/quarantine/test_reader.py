@@ -241,6 +241,16 @@ def test_a_held_run_that_a_boot_started_stops_again(rig: Rig) -> None:
         assert rig.commands == ["systemctl stop --no-block run-digits.service"]
 
 
+@pytest.mark.parametrize(
+    ("state", "works"), [("active", True), ("activating", True), ("inactive", False), ("failed", False)]
+)
+def test_a_run_that_waits_for_its_next_start_works(state: str, works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.CompletedProcess((), 0, f"{state}\n".encode())
+    monkeypatch.setattr(reader.subprocess, "run", lambda argv, **more: done)
+
+    assert reader.is_active("digits") == works
+
+
 def test_a_held_run_that_was_removed_is_forgotten(rig: Rig) -> None:
     rig.add_run("digits", RECEIVER, "gpu-01")
     rig.active = {"digits"}

@@ -367,8 +367,10 @@ def unit(name: str) -> str:
 
 
 def is_active(name: str) -> bool:
-    argv = ["/usr/bin/systemctl", "is-active", "--quiet", unit(name)]
-    return subprocess.run(argv, timeout=SECONDS).returncode == 0
+    """Return whether a run works or is about to: one that lost a worker is started again and again."""
+    argv = ["/usr/bin/systemctl", "show", "--property=ActiveState", "--value", unit(name)]
+    state = subprocess.run(argv, stdout=subprocess.PIPE, timeout=SECONDS, check=True).stdout.strip()
+    return state in (b"active", b"activating", b"reloading")
 
 
 if __name__ == "__main__":
