@@ -20,7 +20,7 @@ HOSTS = (SERVICE, WORKER, OTHER)
 ADDRESSES = {name: f"10.33.0.{number}" for number, name in enumerate(HOSTS, start=1)}
 FRONT, PORT = 8088, 8080
 OUT = "/srv/warm/runs/digits"
-RUN, READER = "run-digits.service", "rackwright-quarantine-reader.service"
+RUN, READER = "training-digits.service", "rackwright-quarantine-reader.service"
 RUNS = f"""\
 fleet: training
 uses: fleet.yaml
@@ -113,13 +113,14 @@ def test_a_balancer_and_a_run_leave_a_host_in_quarantine_and_come_back(lab: Lab)
     """Requests go to the other member alone, and the run waits at its checkpoint, until the end."""
     need(_answers(lab, ADDRESSES[OTHER], PORT) != {"refused"}, "the member answers before")
     eventually(lambda: _step(lab) > 20, "the run has steps", SECONDS)
+    need(_active(lab, RUN) == "active", "the run works")
     need(_reads(lab, []), "no host is in quarantine before")
     _put_into_quarantine(lab, OTHER)
     eventually(lambda: _reads(lab, [OTHER]), "each host has read the verdict", SECONDS)
     eventually(lambda: _active(lab, RUN) == "inactive", "the run has stopped", SECONDS)
     held = _step(lab)
     saved = lab.ssh(WORKER, f"ls {OUT}/checkpoints").split()
-    need(saved, "the run saved no checkpoint")
+    need(max(int(name.rpartition("-")[2]) for name in saved) >= held, f"step {held} is not in {saved}")
     need(_answers(lab, ADDRESSES[OTHER], PORT) == {"refused"}, "the balancer's host still reaches the member")
     through = _answers(lab, ADDRESSES[SERVICE], FRONT, 20)
     need(not through & {"refused", "502"}, f"the balancer answers {through}")

@@ -6,11 +6,13 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.quarantine import chain as chains
 from rackwright.quarantine.hosts import quarantine
 from rackwright.quarantine.onhost import reader, receiver
@@ -82,6 +84,13 @@ def test_receiver_reader_and_operators_computer_agree_on_the_form() -> None:
     verdict = link(began("gpu-01"))[0]
     assert json.loads(verdict.content).keys() == reader.FIELDS
     assert reader.canonical(json.loads(verdict.content)) == verdict.content
+
+
+def test_the_unit_of_a_run_is_that_of_its_launcher_host() -> None:
+    here = SimpleNamespace(name="gpu-01")
+    spec: Any = SimpleNamespace(name="digits", host=here.name, launcher_host=here)
+
+    assert reader.unit("digits") == TrainingSpec.unit.fget(spec)  # type: ignore[attr-defined]
 
 
 def test_of_too_many_hosts_those_with_the_earliest_verdicts_are_in_quarantine(rig: Rig) -> None:
@@ -214,12 +223,12 @@ def test_a_run_stops_and_starts_again_after_the_end(rig: Rig) -> None:
     rig.active = {"digits", "other", "theirs"}
 
     rig.read(chain(began("gpu-01")))
-    assert rig.commands == ["systemctl stop --no-block run-digits.service"]
+    assert rig.commands == ["systemctl stop --no-block training-digits.service"]
     rig.active.remove("digits")
     rig.read(chain(began("gpu-01")))
     assert rig.commands == []
     rig.read(chain(began("gpu-01"), ended("gpu-01")))
-    assert rig.commands == ["systemctl start --no-block run-digits.service"]
+    assert rig.commands == ["systemctl start --no-block training-digits.service"]
     rig.read(chain(began("gpu-01"), ended("gpu-01")))
     assert rig.commands == []
 
@@ -238,7 +247,7 @@ def test_a_held_run_that_a_boot_started_stops_again(rig: Rig) -> None:
 
     for _ in range(2):
         rig.read(chain(began("gpu-01")))
-        assert rig.commands == ["systemctl stop --no-block run-digits.service"]
+        assert rig.commands == ["systemctl stop --no-block training-digits.service"]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +294,7 @@ def test_the_end_of_the_role_ends_what_it_changed_but_not_a_shutdown(rig: Rig, m
     assert rig.read([], "end") == 0 and rig.commands == [] and rig.hosts == ["gpu-01"]
     monkeypatch.setattr(reader, "is_shutting_down", lambda: False)
     assert rig.read([], "end") == 0 and rig.hosts == []
-    assert rig.commands == ["systemctl start --no-block run-digits.service", "nft -f -"]
+    assert rig.commands == ["systemctl start --no-block training-digits.service", "nft -f -"]
 
 
 def test_a_part_that_fails_is_reported_and_the_others_are_done(

@@ -363,7 +363,7 @@ def is_shutting_down() -> bool:
 
 
 def unit(name: str) -> str:
-    return f"run-{name}.service"
+    return f"training-{name}.service"
 
 
 def is_active(name: str) -> bool:
