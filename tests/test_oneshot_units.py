@@ -30,6 +30,8 @@ EFFECTS = {
 }
 """The claim about the effect of each oneshot unit that is claimed itself, by the beginning of its name."""
 NO_EFFECT = {
+    "rackwright-quarantine-reader.service": "it follows verdicts, which change; the timer is claimed",
+    "rackwright-quarantine-end.service": "its effect comes at its stop, with the removal of the role",
     "registry-collect.service": "it frees room, at times that its timer has; the timer is claimed",
 }
 """Oneshot units without an effect that lasts."""

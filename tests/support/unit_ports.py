@@ -36,7 +36,7 @@ PORTS: Mapping[str, tuple[str, str]] = {
         "nginx: address and port; certificates",
     ),
     f"quarantine_reader/{UNITS}/rackwright-quarantine-reader.service.j2": (CLIENT, "reads from the receiver"),
-    f"quarantine_reader/{UNITS}/rackwright-quarantine-end.service.j2": (NONE, "changes rules, nodes and units"),
+    f"quarantine_reader/{UNITS}/rackwright-quarantine-end.service.j2": (CLIENT, "asks the API"),
     f"mlflow/{UNITS}/mlflow-accounts.service.j2": (CLIENT, "asks MLflow on loopback"),
     f"mlflow/{UNITS}/mlflow.service.j2": (OWN, "MLflow: listen_address and port"),
     f"model_server/{UNITS}/server.service.j2": (TABLE, "port of the server; a table if it runs vLLM"),
