@@ -7,6 +7,7 @@ from rackwright.errors import quantity
 from rackwright.fleet.monitoring_addresses import client_addresses, monitoring_address
 from rackwright.quarantine.hosts import most
 from rackwright.schema.fleet import stations
+from rackwright.schema.formats import parse_address, parse_url
 from rackwright.schema.host import Host
 from rackwright.schema.monitoring import Monitoring
 from rackwright.schema.problem import Keys, Problem
@@ -75,13 +76,16 @@ def roles_of_host(monitoring: Monitoring, name: str, hosts: Mapping[str, Host]) 
 
 def _members(monitoring: Monitoring, host: Host, hosts: Mapping[str, Host]) -> dict[str, dict[str, str]]:
     """Return the members of each service that *host* balances and that are at hosts of the fleet, with those hosts."""
-    of_addresses = {each.address: each.host for several in stations(hosts).values() for each in several}
-    of_addresses |= {address: name for name, address in monitoring.addresses.items() if name in hosts}
+    owners = {each.address: each.host for several in stations(hosts).values() for each in several}
+    owners |= {str(parse_address(address)): name for name, address in monitoring.addresses.items() if name in hosts}
     found: dict[str, dict[str, str]] = {}
     for service, balanced in host.roles.get(BALANCER, {}).get("services", {}).items():
         endpoints = balanced.get("members", ()) if isinstance(balanced, Mapping) else ()
         # a member elsewhere has no verdicts, but is one that may answer
-        found[service] = {
-            endpoint: of_addresses.get(endpoint.rpartition(":")[0].strip("[]"), "") for endpoint in endpoints
-        }
+        found[service] = {endpoint: owners.get(_address(endpoint), "") for endpoint in endpoints}
     return {service: members for service, members in found.items() if any(members.values())}
+
+
+def _address(endpoint: str) -> str:
+    """Return the address of an *endpoint* in the one form in which `stations` has it."""
+    return str(parse_address(str(parse_url(f"http://{endpoint}").hostname)))

@@ -277,6 +277,16 @@ def test_readers_know_the_hosts_of_balanced_members_and_the_control_plane(tmp_pa
     assert [*role_problems(fleet.hosts["alpha"], ROLES, accept_all_secrets)] == []
 
 
+def test_members_of_ipv6_have_their_host_in_each_spelling(tmp_path: Path) -> None:
+    second = host(2)
+    second["nics"][0]["addresses"] = ["10.0.0.2/24", "fd00::2/64"]
+    services = {"digits": {"port": 8080, "members": ["[fd00:0::2]:8080"]}}
+    hosts = {"alpha": host(1, roles={"load_balancer": {"services": services}}), "beta": second}
+    fleet = load(tmp_path, hosts, quarantine={"share_percent": 50})
+
+    assert fleet.hosts["alpha"].roles["quarantine_reader"]["members"] == {"digits": {"[fd00:0::2]:8080": "beta"}}
+
+
 def test_hosts_without_a_common_network_need_the_address_of_the_verdicts(tmp_path: Path) -> None:
     other = host(2) | {"nics": [{"name": "port0", "mac": "52:54:00:00:00:02", "addresses": ["10.9.0.2/24"]}]}
     hosts, addresses = {"alpha": host(1), "beta": other}, {"beta": "10.9.0.2"}

@@ -52,7 +52,7 @@ class Rig:
         return json.dumps({"items": self.nodes}) if "get" in argv else ""
 
     def read(self, lines: Sequence[bytes] | Exception, *arguments: str) -> int:
-        """Let the reader read *lines*, and return its status."""
+        """Run the reader once on a chain of these *lines*, and return its status."""
         self.content = lines if isinstance(lines, Exception) else b"".join(lines)
         self.calls.clear()
         (self.places.settings / "settings.json").write_text(json.dumps(self.settings))
@@ -158,6 +158,24 @@ def test_the_last_verdicts_count_until_the_unit_fails_after_some_time(
 def test_a_host_that_has_read_nothing_yet_has_the_time_from_its_first_try(rig: Rig) -> None:
     assert rig.read(OSError("no route")) == 0 and rig.hosts == []
     assert (rig.places.state / "read").exists()
+
+
+def test_a_check_of_signatures_that_takes_too_long_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.read(chain(began("gpu-01")))
+
+    def verify(lines: Any, key: Path) -> None:
+        raise subprocess.TimeoutExpired("openssl", reader.SECONDS)
+
+    monkeypatch.setattr(reader, "verify", verify)
+    assert rig.read(chain(began("gpu-02"))) == 0 and rig.hosts == ["gpu-01"]
+
+
+def test_another_argument_changes_nothing(rig: Rig) -> None:
+    rig.read(chain(began("gpu-01")))
+
+    with pytest.raises(SystemExit, match="usage: "):
+        rig.read([], "ends")
+    assert rig.hosts == ["gpu-01"]
 
 
 def test_verdicts_of_another_monitoring_host_are_forgotten(rig: Rig) -> None:

@@ -64,14 +64,15 @@ def main(arguments: list[str], places: Places = PLACES) -> int:
     ``end`` ends all that was applied, when the role is taken away; at a shutdown of the host it changes nothing.
     """
     settings: dict[str, Any] = json.loads((places.settings / "settings.json").read_text(encoding="utf-8"))
+    inside: list[str] = []
     problem = ""
-    if arguments == ["end"]:
-        if is_shutting_down():
-            return 0
-        inside: list[str] = []
-    else:
+    if not arguments:
         verdicts, problem = read(settings, places)
         inside = hosts_inside(verdicts, settings["hosts"], settings["limit"])
+    elif arguments != ["end"]:
+        sys.exit("usage: rackwright-quarantine-reader [end]")
+    elif is_shutting_down():
+        return 0
     failed = apply(inside, settings, places)
     for each in failed:
         print(each, file=sys.stderr)
@@ -91,12 +92,12 @@ def read(settings: Mapping[str, Any], places: Places) -> tuple[list[Line], str]:
             replace(kept, found)
         (places.state / "read").touch()
         return verdicts, ""
-    except (OSError, WrongChain, http.client.HTTPException) as error:
+    except (OSError, WrongChain, http.client.HTTPException, subprocess.SubprocessError) as error:
         problem = f"the verdicts of {receiver} are not read: {error}"
     try:
         return parse(content, receiver), problem
     except WrongChain:
-        return [], f"{problem}; those of before are of another monitoring host"
+        return [], f"{problem}; the earlier ones are of another monitoring host"
 
 
 def is_unread_for_long(mark: Path, problem: str) -> bool:
