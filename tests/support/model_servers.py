@@ -199,6 +199,13 @@ DAILY = {"authorization": f"Bearer {DAILY_SECRET}"}
 """The header of a client with `daily_key`."""
 
 
+def grpc_address(server: Here) -> str:
+    """Wait until a server listens by gRPC, and return its address."""
+    eventually(lambda: any(line["event"] == "listening" for line in server.log))
+    [line] = [line for line in server.log if line["event"] == "listening"]
+    return str(line["address"]).removeprefix("grpc://")
+
+
 def daily_key(tokens_per_day: int) -> Key:
     digest = sha256(DAILY_SECRET.encode()).hexdigest()
     return Key(name="daily", sha256=digest, scopes=("infer", "metrics"), tokens_per_day=tokens_per_day)

@@ -1,6 +1,5 @@
 """KServe's protocol over gRPC: the real client of Triton, the same answers and the same refusals as over HTTP."""
 
-import asyncio
 import json
 import re
 import resource
@@ -19,12 +18,11 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.model_servers import FAILS, HELD, ONE, Held, Here, Writer, ask, eventually, here
+from tests.support.model_servers import FAILS, HELD, ONE, Held, Here, Writer, ask, eventually, grpc_address, here
 from tests.support.training_runs import ROOT
 from tests.workloads.serving.test_settings import certificate
 from workloads.errors import UserError
 from workloads.serving import grpc_front, grpc_scan, serve, wire
-from workloads.serving.grpc_front import GrpcFront
 from workloads.serving.grpc_messages import CLASSES, MESSAGES, METHODS, PACKAGE, SERVICE
 from workloads.serving.grpc_scan import check_message
 from workloads.serving.keys import Key, Keys
@@ -34,12 +32,6 @@ from workloads.serving.settings import ServingSettings
 client = pytest.importorskip("tritonclient.grpc")
 service = pytest.importorskip("tritonclient.grpc.service_pb2")
 KEY = "k" * 32
-
-
-def address(server: Here) -> str:
-    eventually(lambda: any(line["event"] == "listening" for line in server.log))
-    [line] = [line for line in server.log if line["event"] == "listening"]
-    return str(line["address"]).removeprefix("grpc://")
 
 
 @pytest.fixture
@@ -54,7 +46,7 @@ def free() -> Iterator[Here]:
 
 def call(server: Here, method: str, message: Any, **options: Any) -> Any:
     """Call *method* with a message, or with bytes that are none."""
-    with grpc.insecure_channel(address(server), options=options.pop("channel", ())) as channel:
+    with grpc.insecure_channel(grpc_address(server), options=options.pop("channel", ())) as channel:
         stub = channel.unary_unary(
             f"/{PACKAGE}.{SERVICE}/{method}", response_deserializer=CLASSES[f"{method}Response"].FromString
         )
@@ -99,7 +91,7 @@ def test_the_messages_are_those_of_tritons_client() -> None:
 
 
 def test_tritons_client_gets_the_answers_of_http(free: Here) -> None:
-    triton = client.InferenceServerClient(address(free))
+    triton = client.InferenceServerClient(grpc_address(free))
     assert triton.is_server_live() and triton.is_server_ready()
     assert triton.is_model_ready("held") and triton.is_model_ready("held", "1")
     assert not triton.is_model_ready("other") and not triton.is_model_ready("held", "2")
@@ -196,11 +188,11 @@ def test_a_compressed_message_has_the_same_limit(free: Here) -> None:
 
 
 def test_a_method_that_the_server_does_not_have_is_unimplemented(free: Here) -> None:
-    triton = client.InferenceServerClient(address(free))
+    triton = client.InferenceServerClient(grpc_address(free))
     with pytest.raises(Exception, match="UNIMPLEMENTED"):
         triton.get_model_config("held")
     with (
-        grpc.insecure_channel(address(free)) as channel,
+        grpc.insecure_channel(grpc_address(free)) as channel,
         pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"),
     ):
         channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
@@ -211,7 +203,7 @@ def test_calls_need_the_keys_of_http_and_use_their_quotas() -> None:
     for _ in range(9):
         runtime.go.release()
     with here(runtime, app_key(requests_per_minute=2), grpc_port=0) as server:
-        triton = client.InferenceServerClient(address(server))
+        triton = client.InferenceServerClient(grpc_address(server))
         x = np.zeros((1, 2), np.float32)
 
         def code(token: str) -> str:
@@ -253,7 +245,7 @@ def test_the_key_is_checked_before_the_message_is_read() -> None:
     runtime = Held()
     runtime.go.release()
     with here(runtime, app_key(requests_per_minute=1), grpc_port=0, body_seconds=600) as server:
-        with grpc.insecure_channel(address(server)) as channel:
+        with grpc.insecure_channel(grpc_address(server)) as channel:
             calls = [unsent(channel, method) for method in ("ModelInfer", "ModelMetadata", "ModelReady") * 20]
             assert {call.exception().code().name for call in calls} == {"UNAUTHENTICATED"}
             wrong_scope = unsent(channel, "ServerMetadata", KEY).exception()
@@ -375,7 +367,7 @@ def test_both_ports_share_the_connections() -> None:
     Connections to the port of gRPC had no limit.
     """
     with here(Held(), grpc_port=0, connections=6) as server, ExitStack() as stack:
-        host, _, port = address(server).rpartition(":")
+        host, _, port = grpc_address(server).rpartition(":")
 
         def connect() -> bool:
             """Return whether gRPC begins to speak on a new connection, which then stays open."""
@@ -409,54 +401,6 @@ def test_the_server_may_open_a_file_for_each_connection(monkeypatch: pytest.Monk
     assert int(limit) >= ServingSettings(connections=30_000).open_files
 
 
-def answers_by(host: str, port: int) -> bool:
-    """Return whether a program listens on a port."""
-    try:
-        socket.create_connection((host, port), timeout=5).close()
-    except ConnectionRefusedError:
-        return False
-    return True
-
-
-def free_port() -> int:
-    with socket.create_server(("0.0.0.0", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@pytest.mark.parametrize("fixed", [False, True])
-@pytest.mark.parametrize(
-    ("host", "families"),
-    [("0.0.0.0", "4"), ("127.0.0.1", "4"), ("localhost", "4"), ("::1", "6"), ("::", "46")],
-)
-def test_both_ports_listen_on_the_same_families(host: str, families: str, fixed: bool) -> None:
-    """
-    gRPC takes 0.0.0.0 for all addresses of both families, and localhost for two.
-    """
-    settings = ServingSettings(host=host, port=0, anybody=True)
-    with here(Held(), grpc_port=free_port() if fixed else 0, host=host, anybody=True) as server:
-        with serve._bind(settings) as http:
-            http.listen()
-            ports = [int(address(server).rpartition(":")[2]), http.getsockname()[1]]
-            found = [[answers_by(each, port) for each in ("127.0.0.1", "::1")] for port in ports]
-        assert found == [["4" in families, "6" in families]] * 2
-        target = f"{'127.0.0.1' if '4' in families else '[::1]'}:{ports[0]}"
-        assert client.InferenceServerClient(target).is_server_live()
-
-
-def test_a_port_that_is_taken_by_ipv6_alone_is_an_error() -> None:
-    with socket.socket(socket.AF_INET6) as taken:
-        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        taken.bind(("::", 0))
-        taken.listen()
-        front = GrpcFront(Any, ServingSettings(host="0.0.0.0", anybody=True, grpc_port=taken.getsockname()[1]))
-
-        async def start() -> None:
-            await front.start()
-
-        with pytest.raises(UserError, match="the server cannot listen on 0.0.0.0:"):
-            asyncio.run(start())
-
-
 def test_integers_and_texts_are_checked_as_in_json() -> None:
     def content(datatype: str, **contents: Any) -> bytes:
         tensor = CLASSES["ModelInferRequest.InferInputTensor"](name="x", datatype=datatype, contents=contents)
@@ -479,7 +423,7 @@ def test_texts_come_back_as_bytes() -> None:
     runtime = Held(model)
     runtime.infer = lambda arrays: {"y": arrays["x"] * 2}  # type: ignore[method-assign]
     with here(runtime, grpc_port=0) as server:
-        triton = client.InferenceServerClient(address(server))
+        triton = client.InferenceServerClient(grpc_address(server))
         found = triton.infer("held", [inputs(np.array([["ab"]], object), "BYTES")])
     assert found.as_numpy("y").tolist() == [[b"abab"]]
 
@@ -487,7 +431,7 @@ def test_texts_come_back_as_bytes() -> None:
 def test_both_ports_serve_over_tls(tmp_path: Path) -> None:
     pem, key = certificate(tmp_path, "server")
     with here(Held(), grpc_port=0, tls_certificate=str(pem), tls_key=str(key)) as server:
-        place = address(server).removeprefix("grpcs://")
+        place = grpc_address(server).removeprefix("grpcs://")
         secure = client.InferenceServerClient(place, ssl=True, root_certificates=str(pem))
         assert secure.is_server_live()
         plain = client.InferenceServerClient(place)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.support.model_servers import HELD, ONE, Answer, Background, Held, Here, ask, eventually, here
+from tests.support.model_servers import HELD, ONE, Answer, Background, Held, Here, ask, eventually, grpc_address, here
 from workloads.serving import shares
 from workloads.serving.keys import Key, Keys
 from workloads.serving.settings import ServingSettings
@@ -113,12 +113,12 @@ def test_slow_messages_by_grpc_leave_slots_and_calls_to_others() -> None:
     One key held all slots for messages, and others waited for body_seconds.
     """
     grpc = pytest.importorskip("grpc")
-    from tests.workloads.serving.test_grpc_front import BYTES, ROW, address, call, infer, unsent
+    from tests.workloads.serving.test_grpc_front import BYTES, ROW, call, infer, unsent
 
     message = infer(inputs=[ROW], raw_input_contents=[BYTES])
     with busy_free(grpc_port=0, connections=160) as server:
         share = server.server.config.app._shares.of(KEYS.find("Bearer one"))
-        with grpc.insecure_channel(address(server)) as channel:
+        with grpc.insecure_channel(grpc_address(server)) as channel:
             waiting = [unsent(channel, token="one") for _ in range(40)]
             eventually(lambda: share._requests == 40)
             assert share.messages.locked()
@@ -139,10 +139,10 @@ def test_a_message_without_a_slot_is_in_the_log(monkeypatch: pytest.MonkeyPatch)
     Calls whose messages did not come, or had no slot, were in neither log nor metrics.
     """
     grpc = pytest.importorskip("grpc")
-    from tests.workloads.serving.test_grpc_front import address, unsent
+    from tests.workloads.serving.test_grpc_front import unsent
 
     with here(Held(), KEYS, grpc_port=0, body_seconds=0.2) as server:
-        with grpc.insecure_channel(address(server)) as channel:
+        with grpc.insecure_channel(grpc_address(server)) as channel:
             codes = {unsent(channel, token="one").exception().code().name for _ in range(2)}
             calls = [unsent(channel, token="one") for _ in range(shares.MAX_BODIES)]
             codes |= {each.exception().code().name for each in calls}
